@@ -1,0 +1,2 @@
+// Package log is the broker's one write-ahead log, over tidwall/wal.
+package log
