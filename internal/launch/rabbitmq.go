@@ -1,0 +1,137 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// rabbitBin is where Debian's package rabbitmq-server puts scripts that run
+// as the calling user; those in /usr/sbin switch to the user rabbitmq.
+const rabbitBin = "/usr/lib/rabbitmq/bin"
+
+// RabbitMQ runs one node of Debian's RabbitMQ with the settings that it has
+// out of the box, apart from where it listens and keeps its files.
+type RabbitMQ struct{}
+
+// Name implements Program.
+func (RabbitMQ) Name() string { return "rabbitmq" }
+
+func (RabbitMQ) command(c Config) (*exec.Cmd, error) {
+	server := filepath.Join(rabbitBin, "rabbitmq-server")
+	if _, err := os.Stat(server); err != nil {
+		return nil, fmt.Errorf("%w: %w (Debian: apt-get install rabbitmq-server)", ErrAbsent, err)
+	}
+	plugins := "[]."
+	if c.HTTP {
+		plugins = "[rabbitmq_management]."
+	}
+	files := map[string]string{
+		"enabled_plugins": plugins,
+		"rabbitmq.conf":   fmt.Sprintf("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n", c.HTTPPort),
+	}
+	if !c.HTTP {
+		files["rabbitmq.conf"] = "# RabbitMQ's defaults\n"
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	home := filepath.Join(c.Dir, "home")
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return nil, err
+	}
+	cookie := filepath.Join(home, ".erlang.cookie")
+	if _, err := os.Stat(cookie); errors.Is(err, os.ErrNotExist) {
+		// Erlang refuses a cookie that others may read.
+		if err := os.WriteFile(cookie, []byte("mirrormqbench"), 0o400); err != nil {
+			return nil, err
+		}
+	}
+	cmd := exec.Command(server, c.Args...)
+	cmd.Dir = c.Dir
+	cmd.Env = append(os.Environ(), rabbitEnvironment(c)...)
+	return cmd, nil
+}
+
+// rabbitEnvironment keeps a node apart from every other one on the machine:
+// its own name, ports, Erlang port mapper and home.
+func rabbitEnvironment(c Config) []string {
+	return []string{
+		"HOME=" + filepath.Join(c.Dir, "home"),
+		fmt.Sprintf("RABBITMQ_NODENAME=bench%d@localhost", c.AMQPPort),
+		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
+		"RABBITMQ_NODE_PORT=" + strconv.Itoa(c.AMQPPort),
+		"RABBITMQ_DIST_PORT=" + strconv.Itoa(c.distPort),
+		"RABBITMQ_MNESIA_BASE=" + c.DataDir(),
+		"RABBITMQ_LOG_BASE=" + filepath.Join(c.Dir, "log"),
+		"RABBITMQ_CONFIG_FILE=" + filepath.Join(c.Dir, "rabbitmq"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(c.Dir, "enabled_plugins"),
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
+		"ERL_EPMD_ADDRESS=127.0.0.1",
+		"ERL_EPMD_PORT=" + strconv.Itoa(c.epmdPort),
+	}
+}
+
+// ready asks for the AMQP greeting: RabbitMQ opens its listeners last. With
+// the management plugin it also asks the HTTP API.
+func (RabbitMQ) ready(ctx context.Context, c Config) error {
+	if err := greeted(ctx, c.AMQPPort); err != nil {
+		return err
+	}
+	if c.HTTP {
+		return getOK(ctx, fmt.Sprintf("http://127.0.0.1:%d/api/overview", c.HTTPPort))
+	}
+	return nil
+}
+
+// greeted is nil when the port answers a protocol header with a method frame
+// (connection.start) within a second.
+func greeted(ctx context.Context, port int) error {
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("AMQP\x00\x00\x09\x01")); err != nil {
+		return err
+	}
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(conn, first); err != nil {
+		return err
+	}
+	if first[0] != 1 { // FRAME-METHOD, AMQP 0-9-1 section 4.2.3
+		return fmt.Errorf("port %d speaks something else", port)
+	}
+	return nil
+}
+
+func (RabbitMQ) version(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server").Output()
+	if err != nil {
+		return ""
+	}
+	return "RabbitMQ " + strings.TrimSpace(string(out))
+}
+
+// cleanup ends the Erlang port mapper that the node left behind. It listens
+// on a port that only this node was told of, so no other node loses it.
+func (RabbitMQ) cleanup(c Config) {
+	cmd := exec.Command("epmd", "-port", strconv.Itoa(c.epmdPort), "-kill")
+	cmd.Env = append(os.Environ(), "ERL_EPMD_ADDRESS=127.0.0.1")
+	// It fails when the node has already taken the mapper along: all is well.
+	_ = cmd.Run()
+}
