@@ -1,0 +1,349 @@
+package replicate
+
+import (
+	cryptorand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
+)
+
+var (
+	simSeed  = flag.Uint64("sim.seed", 0, "play only this seed")
+	simRuns  = flag.Int("sim.runs", 20, "seeds to play")
+	simSteps = flag.Int("sim.steps", 8000, "steps of a run, for each member")
+)
+
+// simulation plays a group's members, their disks and the network between them
+// in one goroutine. Everything that happens is drawn from one seed.
+type simulation struct {
+	seed    uint64
+	random  *rand.Rand
+	members []*simMember
+	network []*raftpb.Message
+	cut     map[[2]uint64]bool
+	next    uint64 // names proposals
+
+	committed []Entry           // by any member's apply
+	leaders   map[uint64]uint64 // term → id
+	history   interface {
+		io.Writer
+		Sum64() uint64
+	}
+	calm     bool // nothing bad happens any more
+	restarts int
+}
+
+type simMember struct {
+	*member
+	up bool
+}
+
+// seedRaft makes raft draw its election timeouts from seed until the test ends.
+func seedRaft(t *testing.T, seed uint64) {
+	t.Helper()
+	original := cryptorand.Reader
+	t.Cleanup(func() { cryptorand.Reader = original })
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	cryptorand.Reader = rand.NewChaCha8(key)
+}
+
+func newSimulation(t *testing.T, seed uint64, size int) *simulation {
+	seedRaft(t, seed)
+	s := &simulation{
+		seed: seed, random: rand.New(rand.NewPCG(seed, 0)),
+		cut: map[[2]uint64]bool{}, leaders: map[uint64]uint64{}, history: fnv.New64a(),
+	}
+	var voters []uint64
+	for id := range size {
+		voters = append(voters, uint64(id+1))
+	}
+	for _, id := range voters {
+		m := newMember(Config{ID: id, Voters: voters, RingBytes: 400 + s.random.Int64N(4000), MaxApply: 200, MaxMessage: 200, MaxUncommitted: 2000})
+		m.onApply = func(e Entry) { s.checkApplied(m, e) }
+		m.onSend = func(message *raftpb.Message) { s.checkSent(m, message) }
+		s.members = append(s.members, &simMember{member: m, up: true})
+	}
+	return s
+}
+
+func (s *simulation) fatalf(format string, args ...any) {
+	panic(fmt.Sprintf("seed %d: ", s.seed) + fmt.Sprintf(format, args...))
+}
+
+// checkApplied holds what one member applies against what any applied before,
+// and against the disks: a committed entry is durable on a majority of them.
+func (s *simulation) checkApplied(m *member, e Entry) {
+	_, _ = fmt.Fprintf(s.history, "apply %d %d/%d %q\n", m.config.ID, e.Term, e.Index, e.Payload)
+	switch {
+	case e.Index <= uint64(len(s.committed)):
+		if was := s.committed[e.Index-1]; was.Term != e.Term || string(was.Payload) != string(e.Payload) {
+			s.fatalf("member %d applied %d/%d %q where %d/%d %q was", m.config.ID, e.Term, e.Index, e.Payload, was.Term, was.Index, was.Payload)
+		}
+	default:
+		s.committed = append(s.committed, e)
+	}
+	copies := 0
+	for _, other := range s.members {
+		if term, err := other.log.Term(0, e.Index); e.Index < other.log.floor.Index || err == nil && term == e.Term {
+			copies++
+		}
+	}
+	if copies <= len(s.members)/2 {
+		s.fatalf("member %d applied %d/%d, which %d disks hold", m.config.ID, e.Term, e.Index, copies)
+	}
+}
+
+// checkSent holds an answer against the sender's disk: what it promises is
+// durable there.
+func (s *simulation) checkSent(m *member, message *raftpb.Message) {
+	_, _ = fmt.Fprintf(s.history, "send %d %d %v %d %d\n", message.GetFrom(), message.GetTo(), message.GetType(), message.GetTerm(), message.GetIndex())
+	disk, _ := m.log.HardState(0)
+	switch message.GetType() {
+	case raftpb.MsgVoteResp:
+		if !message.GetReject() && (disk.Term < message.GetTerm() || disk.Term == message.GetTerm() && disk.Vote != message.GetTo()) {
+			s.fatalf("member %d votes for %d in term %d, on its disk: %+v", m.config.ID, message.GetTo(), message.GetTerm(), disk)
+		}
+	case raftpb.MsgAppResp:
+		if !message.GetReject() && (disk.Term < message.GetTerm() || m.log.last().Index < message.GetIndex()) {
+			s.fatalf("member %d acks %d in term %d, on its disk: %+v, %v", m.config.ID, message.GetIndex(), message.GetTerm(), disk, m.log.last())
+		}
+	}
+}
+
+func (s *simulation) checkLeader(m *member) {
+	status := m.node.Status()
+	if status.Role != Leader {
+		return
+	}
+	if other, ok := s.leaders[status.Term]; ok && other != m.config.ID {
+		s.fatalf("members %d and %d both lead term %d", other, m.config.ID, status.Term)
+	}
+	s.leaders[status.Term] = m.config.ID
+}
+
+func (s *simulation) step() {
+	m := s.members[s.random.IntN(len(s.members))]
+	switch n := s.random.IntN(1000); {
+	case n < 1:
+		if s.random.IntN(2) == 0 {
+			s.crash(m)
+		}
+	case n < 9:
+		s.restart(m)
+	case n < 12:
+		s.partition()
+	case n < 20:
+		s.checkpoint(m)
+	case n < 420: // the oldest, mostly
+		s.deliver(min(s.random.IntN(8), s.random.IntN(len(s.network)+1)))
+	case !m.up:
+	case n < 500:
+		m.node.Tick()
+	case n < 560:
+		s.propose(m)
+	case n < 650:
+		m.log.sync(s.random.IntN(3))
+	case n < 780:
+		m.complete()
+	default:
+		s.advance(m)
+	}
+}
+
+func (s *simulation) advance(m *simMember) {
+	if err := m.node.Advance(m.apply); err != nil {
+		s.fatalf("member %d: %v", m.config.ID, err)
+	}
+	s.checkLeader(m.member)
+	s.network = append(s.network, m.sent...)
+	m.sent = nil
+	if len(s.network) > 500 { // A slow network loses; it doesn't grow without bound.
+		s.network = s.network[250:]
+	}
+}
+
+func (s *simulation) deliver(i int) {
+	if i >= len(s.network) {
+		return
+	}
+	message := s.network[i]
+	if s.calm || s.random.IntN(20) > 0 { // else it will come again
+		s.network = slices.Delete(s.network, i, i+1)
+	}
+	to := s.members[message.GetTo()-1]
+	lost := !s.calm && s.random.IntN(20) == 0 || s.cut[[2]uint64{message.GetFrom(), message.GetTo()}]
+	if !to.up || lost {
+		return
+	}
+	if err := to.node.Step(proto.Clone(message).(*raftpb.Message)); err != nil {
+		s.fatalf("member %d: %v", to.config.ID, err)
+	}
+}
+
+func (s *simulation) propose(m *simMember) {
+	s.next++
+	payload := fmt.Appendf(nil, "%d%*s", s.next, s.random.IntN(60), "")
+	err := m.node.Propose(payload)
+	clear(payload) // The caller's memory is its own again.
+	if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrBusy) {
+		s.fatalf("member %d: %v", m.config.ID, err)
+	}
+}
+
+func (s *simulation) crash(m *simMember) {
+	if !m.up {
+		return
+	}
+	m.up = false
+	m.log.crash(s.random.IntN(len(m.log.waiting) + 1))
+	m.sent = nil
+}
+
+func (s *simulation) restart(m *simMember) {
+	if m.up {
+		return
+	}
+	m.up = true
+	s.restarts++
+	if err := m.start(); err != nil {
+		s.fatalf("member %d starts: %v", m.config.ID, err)
+	}
+}
+
+// partition heals the network, cuts a member off, or cuts links one way. What
+// it makes lasts for about two election timeouts.
+func (s *simulation) partition() {
+	switch s.random.IntN(6) {
+	case 0:
+		clear(s.cut)
+	case 1:
+		alone := uint64(s.random.IntN(len(s.members)) + 1)
+		for _, m := range s.members {
+			s.cut[[2]uint64{alone, m.config.ID}] = true
+			s.cut[[2]uint64{m.config.ID, alone}] = true
+		}
+	case 2:
+		for range len(s.members) {
+			a, b := s.random.IntN(len(s.members)), s.random.IntN(len(s.members))
+			s.cut[[2]uint64{uint64(a + 1), uint64(b + 1)}] = true
+		}
+	}
+}
+
+// checkpoint raises a member's floor, since checkpoints are not sent to mirrors
+// yet, only as far as every member has applied it durably, and a leader's only
+// as far as it knows that: an answer that was lost leaves it behind the truth.
+func (s *simulation) checkpoint(m *simMember) {
+	if !m.up || m.node.Err() != nil {
+		return
+	}
+	to := m.position()
+	for _, other := range s.members {
+		to.Index = min(to.Index, other.log.last().Index, uint64(len(other.applied)))
+	}
+	if m.node.Status().Role == Leader {
+		m.node.raft.WithProgress(func(_ uint64, _ raft.ProgressType, p tracker.Progress) {
+			to.Index = min(to.Index, p.Match)
+		})
+	}
+	if to.Index <= m.log.floor.Index {
+		return
+	}
+	to.Term = m.applied[to.Index-1].Term
+	m.log.checkpoint(to)
+	if s.random.IntN(2) == 0 { // else it finds out
+		m.node.Checkpointed(to)
+	}
+}
+
+// heal lets nothing bad happen any more and expects the members to agree.
+func (s *simulation) heal() {
+	s.calm = true
+	clear(s.cut)
+	for _, m := range s.members {
+		s.restart(m)
+	}
+	goal := 0
+	for round := 0; ; round++ {
+		if round > 3000 {
+			s.fatalf("no agreement after %d rounds: %d entries were committed", round, len(s.committed))
+		}
+		for _, m := range s.members {
+			m.node.Tick()
+			m.log.sync(-1)
+			m.complete()
+			s.advance(m)
+		}
+		for n := len(s.network); n > 0; n-- {
+			s.deliver(0)
+		}
+		agreed := true
+		for _, m := range s.members {
+			agreed = agreed && len(m.applied) == len(s.committed)
+			if goal == 0 && m.node.Status().Role == Leader && m.node.Propose([]byte("last")) == nil {
+				goal = len(s.committed) + 1
+			}
+		}
+		if agreed && goal > 0 && len(s.committed) >= goal && string(s.committed[len(s.committed)-1].Payload) == "last" {
+			return
+		}
+	}
+}
+
+func (s *simulation) run(steps int) uint64 {
+	for range steps {
+		s.step()
+	}
+	s.heal()
+	return s.history.Sum64()
+}
+
+func TestSimulatedGroupsKeepWhatTheyCommitted(t *testing.T) {
+	for _, size := range []int{1, 3} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			var entries, terms, restarts, discarded int
+			for run := range *simRuns {
+				seed := uint64(run + 1)
+				if *simSeed != 0 {
+					seed = *simSeed
+				}
+				s := newSimulation(t, seed, size)
+				hash := s.run(*simSteps * size)
+				t.Logf("seed %d: history %016x, %d entries, %d leaders", seed, hash, len(s.committed), len(s.leaders))
+				entries, terms, restarts = entries+len(s.committed), terms+len(s.leaders), restarts+s.restarts
+				for _, m := range s.members {
+					discarded += m.log.lost
+				}
+				if *simSeed != 0 {
+					return
+				}
+			}
+			t.Logf("%d runs: %d entries, %d leaders, %d restarts, %d entries discarded", *simRuns, entries, terms, restarts, discarded)
+		})
+	}
+}
+
+func TestTheSameSeedGivesTheSameHistory(t *testing.T) {
+	for _, size := range []int{1, 3} {
+		seed := rand.Uint64()
+		first := newSimulation(t, seed, size).run(5000)
+		if again := newSimulation(t, seed, size).run(5000); again != first {
+			t.Errorf("seed %d, %d members: histories %016x and %016x", seed, size, first, again)
+		}
+		if other := newSimulation(t, seed+1, size).run(5000); other == first {
+			t.Errorf("seeds %d and %d, %d members: the same history", seed, seed+1, size)
+		}
+	}
+}
