@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"runtime/metrics"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// alarmInterval is how often memory and disk are looked at. RabbitMQ looks
+// every 10 s at most; a full disk at 100 MB/s leaves less time than that.
+const alarmInterval = 250 * time.Millisecond
+
+// alarms watches memory and free disk space. While either crosses its limit,
+// publishers are blocked; consuming and acking go on.
+type alarms struct {
+	data                 string
+	memoryLimit, minFree int64
+	memory, disk         atomic.Bool
+	usedMemory, freeDisk atomic.Int64
+	changed              func(reason string) // "" when no alarm is left
+}
+
+// watch looks at both until ctx ends.
+func (a *alarms) watch(ctx context.Context) {
+	tick := time.NewTicker(alarmInterval)
+	defer tick.Stop()
+	for {
+		a.look()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *alarms) look() {
+	used := memoryInUse()
+	a.usedMemory.Store(used)
+	memory := a.memoryLimit > 0 && used > a.memoryLimit
+	disk := a.disk.Load()
+	if free, err := freeSpace(a.data); err == nil {
+		a.freeDisk.Store(free)
+		disk = free < a.minFree
+	}
+	was := a.memory.Swap(memory)
+	if had := a.disk.Swap(disk); was != memory || had != disk {
+		a.changed(a.reason())
+	}
+}
+
+// reason is the text of connection.blocked, as RabbitMQ words it, or "".
+func (a *alarms) reason() string {
+	var low []string
+	if a.memory.Load() {
+		low = append(low, "memory")
+	}
+	if a.disk.Load() {
+		low = append(low, "disk")
+	}
+	if len(low) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("low on %s", strings.Join(low, " & "))
+}
+
+// memoryInUse is what the process holds in bytes: the runtime's mapped memory
+// less what it gave back.
+func memoryInUse() int64 {
+	sample := []metrics.Sample{
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(sample)
+	return int64(sample[0].Value.Uint64()) - int64(sample[1].Value.Uint64()) - int64(sample[2].Value.Uint64())
+}
+
+func freeSpace(dir string) (int64, error) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return int64(stat.Bavail) * int64(stat.Bsize), nil
+}
+
+// readMemTotal reads the machine's memory from /proc/meminfo.
+func readMemTotal() (int64, bool) {
+	file, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	defer file.Close()
+	scanner := bufio.NewScanner(file)
+	for scanner.Scan() {
+		fields := strings.Fields(scanner.Text())
+		if len(fields) >= 2 && fields[0] == "MemTotal:" {
+			kib, err := strconv.ParseInt(fields[1], 10, 64)
+			return kib << 10, err == nil
+		}
+	}
+	return 0, false
+}

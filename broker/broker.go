@@ -1,0 +1,268 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mirrormq/mirrormq/internal/admin"
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/topology"
+	"github.com/mirrormq/mirrormq/log"
+	"github.com/mirrormq/mirrormq/queue"
+)
+
+// stopGrace is how long a stop waits for clients to answer connection.close.
+const stopGrace = 2 * time.Second
+
+// Broker is one running MirrorMQ broker.
+type Broker struct {
+	config  Config
+	logger  *slog.Logger
+	started time.Time
+	session entry.SessionID
+	boot    uint64
+
+	log      *log.Log
+	topology *topologyGroup
+	// groups are the queue groups and the volatile one; fixed from Start on.
+	groups  map[entry.GroupID]*group
+	metrics *admin.Metrics
+	web     *admin.Server
+	front   *front
+	alarms  *alarms
+	counts  *counters
+	ready   atomic.Bool
+
+	amqpListener, amqpsListener, httpListener net.Listener
+
+	holders, consumers atomic.Uint64
+	coldReads          atomic.Uint64
+
+	// context ends when the broker stops; background joins its goroutines.
+	context    context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+
+	failOnce      sync.Once
+	failure       error // set before failedChannel is closed
+	failedChannel chan struct{}
+	failed        chan error
+	stopOnce      sync.Once
+	stopError     error
+}
+
+// Start opens the data directory, applies its log, and serves. It returns when
+// clients can connect. Errors name what is wrong and where; nothing is left
+// running then.
+func Start(ctx context.Context, c Config) (*Broker, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		config: c, logger: c.Logger, started: time.Now(),
+		session: entry.SessionID(randomID()), boot: randomID(),
+		groups: make(map[entry.GroupID]*group), counts: &counters{},
+		metrics:       admin.NewMetrics(admin.MetricsConfig{}),
+		failedChannel: make(chan struct{}), failed: make(chan error, 1),
+	}
+	b.context, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := b.start(ctx); err != nil {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+		defer cancel()
+		return nil, errors.Join(err, b.Stop(stopping))
+	}
+	return b, nil
+}
+
+func (b *Broker) start(ctx context.Context) error {
+	// Addresses first: that one is taken is the most common mistake.
+	if err := b.listen(); err != nil {
+		return err
+	}
+	if err := b.openLog(); err != nil {
+		return err
+	}
+	b.alarms = &alarms{
+		data: b.config.Data, memoryLimit: b.config.MemoryLimit, minFree: b.config.DiskFreeLimit,
+		changed: b.alarmed,
+	}
+	b.startWeb()
+	if err := b.openTopology(); err != nil {
+		return err
+	}
+	for id := range b.config.Groups {
+		if err := b.openGroup(entry.GroupID(id + 1)); err != nil {
+			return err
+		}
+	}
+	b.openVolatile()
+	go b.topology.run()
+	for _, g := range b.groups {
+		go g.run()
+	}
+	if err := b.lead(ctx); err != nil {
+		return err
+	}
+	if err := b.startFront(); err != nil {
+		return err
+	}
+	b.background.Go(func() { b.alarms.watch(b.context) })
+	b.background.Go(b.watchLog)
+	b.ready.Store(true)
+	b.logger.Info("broker is ready", "name", b.config.Name, "data", b.config.Data,
+		"amqp", address(b.amqpListener), "amqps", address(b.amqpsListener), "http", address(b.httpListener),
+		"took", time.Since(b.started).Round(time.Millisecond))
+	return nil
+}
+
+func (b *Broker) openLog() error {
+	policy, err := fsyncPolicy(b.config.Fsync)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(b.config.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	b.log, err = log.Open(filepath.Join(b.config.Data, "log"), log.Options{
+		Fsync: policy, FsyncInterval: b.config.FsyncInterval, Logger: b.logger, Observe: b.metrics.ObserveFsync,
+	})
+	return err
+}
+
+// watchLog ends the broker when its log has failed: what is on disk is no
+// longer what was promised.
+func (b *Broker) watchLog() {
+	select {
+	case <-b.log.Failed():
+		b.fail(b.log.Err())
+	case <-b.context.Done():
+	}
+}
+
+// fail is told of an error that the broker cannot go on after. It stops
+// confirming at once; Failed tells the owner, who stops it.
+func (b *Broker) fail(err error) {
+	b.failOnce.Do(func() {
+		b.failure = err
+		b.ready.Store(false)
+		close(b.failedChannel)
+		b.failed <- err
+	})
+}
+
+// Failed receives the error that the broker cannot go on after: the owner is to
+// call Stop.
+func (b *Broker) Failed() <-chan error { return b.failed }
+
+// AMQPAddr is the address of the AMQP listener, nil for none.
+func (b *Broker) AMQPAddr() net.Addr { return address(b.amqpListener) }
+
+// AMQPSAddr is the address of the AMQP listener with TLS, nil for none.
+func (b *Broker) AMQPSAddr() net.Addr { return address(b.amqpsListener) }
+
+// HTTPAddr is the address of the HTTP listener, nil for none.
+func (b *Broker) HTTPAddr() net.Addr { return address(b.httpListener) }
+
+func address(l net.Listener) net.Addr {
+	if l == nil {
+		return nil
+	}
+	return l.Addr()
+}
+
+// Stop closes all connections with 320 CONNECTION_FORCED, writes checkpoints
+// and syncs the log. Idempotent; later calls return the first one's error.
+func (b *Broker) Stop(ctx context.Context) error {
+	b.stopOnce.Do(func() { b.stopError = b.stop(ctx) })
+	return b.stopError
+}
+
+func (b *Broker) stop(ctx context.Context) error {
+	b.ready.Store(false)
+	var errs []error
+	if b.front != nil {
+		b.front.Stop(ctx, "broker forced connection closure with reason 'shutdown'")
+	}
+	b.drain(ctx)
+	b.cancel()
+	b.background.Wait()
+	for _, g := range b.groups {
+		g.stop()
+		if g.keep != nil && g.state != nil && b.failure == nil {
+			errs = append(errs, g.keep.last())
+		}
+	}
+	if b.topology != nil {
+		b.topology.stop()
+		if b.failure == nil {
+			errs = append(errs, b.topology.keep.last())
+		}
+	}
+	if b.web != nil {
+		errs = append(errs, b.web.Close(ctx))
+	}
+	for _, l := range []net.Listener{b.amqpListener, b.amqpsListener, b.httpListener} {
+		if l != nil {
+			l.Close()
+		}
+	}
+	if b.log != nil {
+		if err := b.log.Close(); b.failure == nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// drain waits until what the groups were handed before is committed.
+func (b *Broker) drain(ctx context.Context) {
+	for _, g := range b.groups {
+		if isClosed(g.leading) {
+			if _, err := g.do(ctx, takeOps()); err != nil {
+				b.logger.Warn("stopping with work undone", "group", g.name, "err", err)
+			}
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (b *Broker) view(f func(*topology.State)) { b.topology.view(f) }
+
+func (b *Broker) topologyVersion() uint64 { return b.topology.version.Load() }
+
+func (b *Broker) changeTopology(ctx context.Context, ops []byte) ([]topology.OpResult, error) {
+	return b.topology.change(ctx, ops)
+}
+
+func (b *Broker) group(id entry.GroupID) *group { return b.groups[id] }
+
+func (b *Broker) newHolder() queue.HolderID { return queue.HolderID(b.holders.Add(1)) }
+
+func (b *Broker) newConsumer() queue.ConsumerID { return queue.ConsumerID(b.consumers.Add(1)) }
+
+func (b *Broker) contents() *contentReader { return &contentReader{broker: b, cold: &b.coldReads} }
+
+func randomID() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // Never fails (crypto/rand since Go 1.24).
+	return binary.LittleEndian.Uint64(b[:]) | 1
+}

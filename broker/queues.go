@@ -1,0 +1,258 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+
+	"github.com/mirrormq/mirrormq/internal/amqp"
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/topology"
+	"github.com/mirrormq/mirrormq/queue"
+)
+
+// declareQueue registers a queue that does not exist yet.
+//
+// The queue is made in its group before it is registered, so that whoever can
+// route to it finds it there: a publish that comes before would be dropped. A
+// crash in between leaves a queue in the group that nobody knows, which
+// reconcile removes at the next start.
+func (b *Broker) declareQueue(ctx context.Context, wanted topology.Queue) (*topology.Queue, bool, error) {
+	if q := b.findQueue(wanted.Vhost, wanted.Name); q != nil {
+		return q, false, nil
+	}
+	wanted.ID = entry.QueueID(rand.Uint64() | 1)
+	wanted.Group = b.place(&wanted)
+	if wanted.Group == entry.Volatile {
+		wanted.Broker, wanted.Boot = b.config.Name, b.boot
+	}
+	if wanted.AckQuorum == "" {
+		wanted.AckQuorum = b.config.AckQuorum
+	}
+	g := b.group(wanted.Group)
+	ops := queue.AppendCreate(takeOps(), wanted.ID, queue.Settings{
+		Vhost: wanted.Vhost, Name: wanted.Name, AckQuorum: wanted.AckQuorum,
+	})
+	if _, err := g.do(ctx, ops); err != nil {
+		return nil, false, err
+	}
+	results, err := b.changeTopology(ctx, topology.AppendDeclareQueue(takeOps(), &wanted))
+	if err != nil {
+		return nil, false, err
+	}
+	q := b.findQueue(wanted.Vhost, wanted.Name)
+	if len(results) > 0 && results[0].Code != topology.OK || q == nil || q.ID != wanted.ID {
+		// Somebody else was first, or its vhost is gone.
+		g.submit(&submission{ops: queue.AppendDelete(takeOps(), wanted.ID, false)})
+		if q == nil {
+			return nil, false, topology.NoQueue(wanted.Vhost, wanted.Name)
+		}
+		return q, false, nil
+	}
+	b.counts.queuesCreated.Add(1)
+	return q, true, nil
+}
+
+// place chooses the group of a new queue: in memory for what goes with its
+// broker or connection, else the one that its id falls on.
+func (b *Broker) place(q *topology.Queue) entry.GroupID {
+	if !q.Durable || q.Exclusive || q.AutoDelete {
+		return entry.Volatile
+	}
+	return entry.GroupID(1 + uint64(q.ID)%uint64(b.config.Groups))
+}
+
+func (b *Broker) findQueue(vhost, name string) (q *topology.Queue) {
+	b.view(func(s *topology.State) { q = s.Queue(vhost, name) })
+	return q
+}
+
+// deleteQueue removes q from its group and then from the registry: a crash in
+// between leaves an empty queue, whose deletion nobody was told of.
+func (b *Broker) deleteQueue(ctx context.Context, q *topology.Queue, ifUnused, ifEmpty bool) (uint64, error) {
+	g := b.group(q.Group)
+	if g == nil {
+		return 0, nil
+	}
+	if ifUnused {
+		counts, err := b.counted(ctx, q)
+		if err != nil {
+			return 0, err
+		}
+		if counts.consumers > 0 {
+			return 0, amqp.PreconditionFailed("queue '%s' in vhost '%s' in use", q.Name, q.Vhost)
+		}
+	}
+	results, err := g.do(ctx, queue.AppendDelete(takeOps(), q.ID, ifEmpty))
+	if err != nil {
+		return 0, err
+	}
+	var count uint64
+	for _, r := range results {
+		if r.Code == queue.NotEmpty {
+			return 0, amqp.PreconditionFailed("queue '%s' in vhost '%s' not empty", q.Name, q.Vhost)
+		}
+		count = r.N
+	}
+	_, err = b.changeTopology(ctx, topology.AppendDeleteQueue(takeOps(), q.ID))
+	return count, err
+}
+
+// purgeQueue removes the ready messages of q and returns how many they were.
+func (b *Broker) purgeQueue(ctx context.Context, q *topology.Queue) (uint64, error) {
+	g := b.group(q.Group)
+	if g == nil {
+		return 0, nil
+	}
+	type answer struct {
+		n   uint64
+		err error
+	}
+	answered := make(chan answer, 1)
+	ok := g.call(func() {
+		upto, except := g.dispatcher.PurgeOps(q.ID)
+		g.pending = append(g.pending, &submission{
+			ops: queue.AppendPurge(takeOps(), q.ID, upto, except),
+			done: func(o outcome) {
+				a := answer{err: o.err}
+				if len(o.ops) > 0 {
+					a.n = o.ops[0].N
+				}
+				answered <- a
+			},
+		})
+	})
+	if !ok {
+		return 0, g.takesNothing()
+	}
+	select {
+	case a := <-answered:
+		return a.n, a.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func (b *Broker) queueCounts(ctx context.Context, q *topology.Queue) (ready uint64, consumers int, err error) {
+	counts, err := b.counted(ctx, q)
+	return counts.ready, counts.consumers, err
+}
+
+func (b *Broker) counted(ctx context.Context, q *topology.Queue) (queueCounts, error) {
+	g := b.group(q.Group)
+	if g == nil {
+		return queueCounts{}, nil
+	}
+	answered := make(chan []queueCounts, 1)
+	g.counted([]entry.QueueID{q.ID}, func(c []queueCounts) { answered <- c })
+	select {
+	case counts := <-answered:
+		if counts == nil {
+			return queueCounts{}, g.takesNothing()
+		}
+		return counts[0], nil
+	case <-ctx.Done():
+		return queueCounts{}, ctx.Err()
+	}
+}
+
+// do submits ops and waits for what has something to say.
+func (g *group) do(ctx context.Context, ops []byte) ([]queue.OpResult, error) {
+	type answer struct {
+		results []queue.OpResult
+		err     error
+	}
+	answered := make(chan answer, 1)
+	g.submit(&submission{ops: ops, done: func(o outcome) {
+		answered <- answer{append([]queue.OpResult(nil), o.ops...), o.err}
+	}})
+	select {
+	case a := <-answered:
+		return a.results, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// orphaned deletes an auto-delete queue whose last consumer went.
+func (b *Broker) orphaned(id entry.QueueID, then func()) {
+	b.background.Go(func() {
+		defer then()
+		var q *topology.Queue
+		b.view(func(s *topology.State) { q = s.QueueByID(id) })
+		if q == nil || !q.AutoDelete {
+			return
+		}
+		var precondition *amqp.Error
+		if _, err := b.deleteQueue(b.context, q, true, false); err != nil && !errors.As(err, &precondition) {
+			b.logger.Warn("auto-delete queue stays", "queue", q.Name, "vhost", q.Vhost, "err", err)
+		}
+	})
+}
+
+// unregistered drops the contents of queues that left the registry: deleted
+// with their vhost, connection or broker, or (then there is nothing left to
+// drop) by deleteQueue.
+func (b *Broker) unregistered(queues []*topology.Queue) {
+	for _, q := range queues {
+		b.counts.queuesDeleted.Add(1)
+		if g := b.group(q.Group); g != nil && (q.Group != entry.Volatile || q.Broker == b.config.Name && q.Boot == b.boot) {
+			g.discard(q.ID)
+		}
+	}
+}
+
+// discard deletes a queue from the group if it is there.
+func (g *group) discard(q entry.QueueID) {
+	g.call(func() {
+		if _, there := g.state.Queue(q); there {
+			g.own = queue.AppendDelete(g.own, q, false)
+		}
+	})
+}
+
+// reconcile makes a group's queues and the registry agree after a crash: what
+// only the group has was never announced, what only the registry has was
+// deleted but not yet reported as such, and is there again, empty.
+func (b *Broker) reconcile(ctx context.Context, g *group) error {
+	var registered []*topology.Queue
+	b.view(func(s *topology.State) {
+		for _, q := range s.Queues("") {
+			if q.Group == g.id {
+				registered = append(registered, q)
+			}
+		}
+	})
+	known := make(map[entry.QueueID]bool, len(registered))
+	for _, q := range registered {
+		known[q.ID] = true
+	}
+	there := make(chan []entry.QueueID, 1)
+	if !g.call(func() { there <- g.state.Queues() }) {
+		return g.takesNothing()
+	}
+	ops := takeOps()
+	select {
+	case queues := <-there:
+		for _, id := range queues {
+			if !known[id] {
+				ops = queue.AppendDelete(ops, id, false)
+				b.logger.Info("removing a queue that was never announced", "id", id, "group", g.id)
+			}
+			delete(known, id)
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for _, q := range registered {
+		if known[q.ID] {
+			ops = queue.AppendCreate(ops, q.ID, queue.Settings{Vhost: q.Vhost, Name: q.Name, AckQuorum: q.AckQuorum})
+			b.logger.Info("making a registered queue again", "queue", q.Name, "vhost", q.Vhost, "group", g.id)
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	_, err := g.do(ctx, ops)
+	return err
+}
