@@ -3,8 +3,11 @@ package amqp
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
+	"strconv"
+	"strings"
 )
 
 // ErrProtocolHeader is returned by Reader.ProtocolHeader for a client that
@@ -56,15 +59,15 @@ func (r *Reader) SetMaxFrame(maxFrame uint32) {
 }
 
 // ProtocolHeader reads the header that a client opens with; it comes before
-// any Next. ErrProtocolHeader means that it was another one. 0-9's is taken
-// as 0-9-1's, as RabbitMQ does (rabbit_reader). The other errors are those of
+// any Next. ErrProtocolHeader means that it was another one. The two of
+// 0-9 are taken as 0-9-1's, as RabbitMQ does. The other errors are those of
 // Next.
 func (r *Reader) ProtocolHeader() error {
 	for {
 		b := r.unread()
 		if len(b) >= len(ProtocolHeader) {
 			switch string(b[:len(ProtocolHeader)]) {
-			case ProtocolHeader, "AMQP\x01\x01\x00\x09":
+			case ProtocolHeader, "AMQP\x01\x01\x00\x09", "AMQP\x01\x01\x09\x01":
 				r.start += len(ProtocolHeader)
 				return nil
 			}
@@ -123,26 +126,54 @@ func cutFrame(b []byte, maxPayload uint32) (frame Frame, size int, err error) {
 	}
 	frame = Frame{Type: b[0], Channel: binary.BigEndian.Uint16(b[1:])}
 	n := binary.BigEndian.Uint32(b[3:])
-	switch {
-	case n > maxPayload:
+	if n > maxPayload {
 		limit := max(int64(maxPayload)-frameOverhead, 0)
-		return Frame{}, 0, FrameError("type %d: {frame_too_large,%d,%d}", frame.Type, n, limit)
-	case frame.Type == FrameHeartbeat && frame.Channel != 0:
-		return Frame{}, 0, UnexpectedFrame("heartbeat on channel %d", frame.Channel)
-	case frame.Type == FrameHeartbeat && n != 0:
-		return Frame{}, 0, FrameError("heartbeat with a payload of %d octets", n)
-	case frame.Type != FrameHeartbeat && (frame.Type < FrameMethod || frame.Type > FrameBody):
-		return Frame{}, 0, FrameError("unknown frame type %d", frame.Type)
+		return Frame{}, 0, malformed(frame, fmt.Sprintf("{frame_too_large,%d,%d}", n, limit))
+	}
+	switch frame.Type {
+	case FrameMethod, FrameHeader, FrameBody:
+	case FrameHeartbeat:
+		if n != 0 {
+			return Frame{}, 0, malformed(frame, "unknown_frame")
+		}
+		if frame.Channel != 0 {
+			return Frame{}, 0, UnexpectedFrame("type %d, all octets = <<>>", frame.Type)
+		}
+	default:
+		return Frame{}, 0, malformed(frame, "unknown_frame")
 	}
 	if uint64(len(b)) < uint64(n)+frameOverhead {
 		return Frame{}, 0, nil
 	}
 	end := frameHeadSize + int(n)
-	if b[end] != FrameEnd {
-		return Frame{}, 0, FrameError("type %d: {invalid_frame_end_marker,%d}", frame.Type, b[end])
-	}
 	frame.Payload = b[frameHeadSize:end:end]
+	if b[end] != FrameEnd {
+		return Frame{}, 0, malformed(frame, fmt.Sprintf("{invalid_frame_end_marker,%d}", b[end]))
+	}
 	return frame, end + 1, nil
+}
+
+// malformed is the error 501 for a frame, with RabbitMQ's text.
+func malformed(frame Frame, why string) *Error {
+	all, octets := "all", frame.Payload
+	if len(octets) > 16 {
+		all, octets = "first 16", octets[:16]
+	}
+	return FrameError("type %d, %s octets = %s: %s", frame.Type, all, erlangBinary(octets), why)
+}
+
+// erlangBinary prints octets as Erlang does, and with it RabbitMQ's texts: as
+// a string where all are printable, else as numbers.
+func erlangBinary(b []byte) string {
+	text, numbers := len(b) > 0, make([]string, 0, len(b))
+	for _, c := range b {
+		text = text && c >= ' ' && c <= '~'
+		numbers = append(numbers, strconv.Itoa(int(c)))
+	}
+	if text {
+		return fmt.Sprintf("<<%q>>", b)
+	}
+	return "<<" + strings.Join(numbers, ",") + ">>"
 }
 
 func (r *Reader) unread() []byte {
