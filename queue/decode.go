@@ -116,7 +116,9 @@ func (b *Batch) NextOp(op *Op) bool {
 	case Settle, Return:
 		op.Ranges = b.rangeList()
 	case Create:
-		op.settings = b.bytes()
+		if op.settings = b.bytes(); len(op.settings) > maxSettings {
+			b.fail("size of settings")
+		}
 	case Delete:
 		if b.at < b.end {
 			op.IfEmpty = b.payload[b.at] == 1

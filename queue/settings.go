@@ -16,6 +16,9 @@ type Settings struct {
 	Extra     []byte // encoded fields with tags that this version doesn't know
 }
 
+// maxSettings is the most bytes that a queue's settings may take.
+const maxSettings = 16 << 10
+
 // Tags of the fields. Never reuse one.
 const (
 	tagVhost     = 1
