@@ -150,9 +150,15 @@ func (n *Node) apply(m *raftpb.Message, apply Apply) error {
 	return nil
 }
 
-func (n *Node) changeMembers(e *raftpb.Entry) error {
+// changeMembers applies a committed configuration change. raft panics on one
+// that cannot be, such as the removal of the last voter.
+func (n *Node) changeMembers(e *raftpb.Entry) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("entry %d/%d: %v", e.GetTerm(), e.GetIndex(), reason)
+		}
+	}()
 	var change raftpb.ConfChangeI
-	var err error
 	switch e.GetType() {
 	case raftpb.EntryConfChange:
 		v1 := new(raftpb.ConfChange)

@@ -11,6 +11,10 @@ import (
 // sends to this one.
 var ErrMessage = errors.New("replicate: invalid message")
 
+// beyond is more than any term or index gets to be; raft adds to them without a
+// look at overflow.
+const beyond = 1 << 62
+
 // check looks at a message from outside before raft does: raft trusts what it
 // is given, and panics on contradictions.
 func (n *Node) check(m *raftpb.Message) error {
@@ -23,6 +27,8 @@ func (n *Node) check(m *raftpb.Message) error {
 		return fmt.Errorf("%w: from member %x", ErrMessage, m.GetFrom())
 	case m.GetTerm() == 0:
 		return fmt.Errorf("%w: without a term", ErrMessage)
+	case max(m.GetTerm(), m.GetIndex(), m.GetRejectHint()) > beyond:
+		return fmt.Errorf("%w: term %d, index %d, hint %d", ErrMessage, m.GetTerm(), m.GetIndex(), m.GetRejectHint())
 	}
 	switch m.GetType() {
 	case raftpb.MsgApp:

@@ -20,6 +20,7 @@ type fakeLog struct {
 
 	appends int // calls of Append
 	reads   int // entries read
+	largest int // bytes of one Read
 	lost    int // entries that a later append discarded
 }
 
@@ -127,6 +128,9 @@ func (l *fakeLog) Read(_ entry.GroupID, lo, hi, maxBytes uint64) ([]Entry, error
 		e.Payload = slices.Clone(e.Payload)
 		read = append(read, e)
 		l.reads++
+		if len(read) > 1 {
+			l.largest = max(l.largest, int(size))
+		}
 	}
 	return read, nil
 }

@@ -89,3 +89,5 @@ func (m *member) settle() error {
 }
 
 func (m *member) position() entry.Position { return m.node.Status().Applied }
+
+func (e Entry) position() entry.Position { return entry.Position{Term: e.Term, Index: e.Index} }
