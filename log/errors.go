@@ -40,3 +40,5 @@ func (e *DamagedError) Error() string {
 
 // Is makes errors.Is(err, ErrDamaged) true.
 func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
+
+var errChecksum = errors.New("checksum does not match")

@@ -1,0 +1,326 @@
+package log
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mirrormq/mirrormq/internal/entry"
+)
+
+const (
+	checkpointMagic      = "MQCKP\x00\x00\x01"
+	checkpointHeaderSize = int64(len(checkpointMagic)) + 4 + 8 + 8
+	checkpointTailSize   = int64(8 + 8 + 8 + 4)
+	checkpointSuffix     = ".checkpoint"
+	checkpointBuffer     = 256 << 10
+)
+
+// checkpoint is what a checkpoint file says of itself.
+type checkpoint struct {
+	path     string
+	group    entry.GroupID
+	at       entry.Position
+	replaced replacement
+	size     int64 // of the state
+}
+
+func checkpointName(g entry.GroupID, at entry.Position) string {
+	return fmt.Sprintf("%010d-%020d-%020d%s", g, at.Index, at.Term, checkpointSuffix)
+}
+
+// Checkpoint writes a group's state at a position to a file (checksum, fsync,
+// rename, directory fsync) and then raises the floor to it; the previous
+// checkpoint is kept until then. Blocks for as long as write and the disk
+// take; for a background goroutine. A checkpoint beyond the log's last entry,
+// or at odds with its term there, replaces the log: what the group holds past
+// its commit is discarded, and nothing may be appended to the group until
+// Checkpoint has returned.
+func (l *Log) Checkpoint(id entry.GroupID, at entry.Position, write func(io.Writer) error) error {
+	l.writer.checkpointing.Lock() // one at a time, of whatever group
+	defer l.writer.checkpointing.Unlock()
+	if err := l.failure.get(); err != nil {
+		return err
+	}
+	replaced, continues, err := l.replacementFor(id, at)
+	if err != nil {
+		return err
+	}
+	if !continues {
+		// Let the writer be done with what was appended before.
+		err := l.writer.do(&task{run: func() (err error) {
+			replaced, continues, err = l.replacementFor(id, at)
+			return err
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	c := checkpoint{group: id, at: at, replaced: replaced}
+	c.path = filepath.Join(l.dir, checkpointsName, checkpointName(id, at))
+	if err := c.save(l.files, write); err != nil {
+		return fmt.Errorf("log: checkpoint of group %d at %v: %w", id, at, err)
+	}
+	if continues {
+		l.mu.Lock()
+		g := l.mu.group(id)
+		g.replaced = replaced
+		l.mu.raiseFloor(g, at)
+		l.mu.Unlock()
+	} else if err := l.writer.do(&task{run: func() error { l.replace(id, at, replaced); return nil }}); err != nil {
+		return err
+	}
+	l.maintainer.kick()
+	return l.removeCheckpoints(id, c.path)
+}
+
+// replacementFor decides whether a checkpoint at a position continues the
+// group's log, and what it replaces if not. A replacement of before is carried
+// on for as long as a record that it concerns may be on disk.
+func (l *Log) replacementFor(id entry.GroupID, at entry.Position) (replacement, bool, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	g := l.mu.groups[id]
+	if g == nil {
+		g = newGroup(id)
+	}
+	if at.Index < g.floor.Index || at.Index == g.floor.Index && at != g.floor {
+		return replacement{}, false, fmt.Errorf("log: checkpoint of group %d at %v lies behind its floor %v", id, at, g.floor)
+	}
+	if term, ok := g.term(at.Index); ok && term == at.Term {
+		replaced := g.replaced
+		if replaced.before <= l.mu.segments[0].first {
+			replaced = replacement{}
+		}
+		return replaced, true, nil
+	}
+	tail := l.mu.tail()
+	return replacement{from: min(g.hard.Commit, at.Index) + 1, before: tail.first + tail.count}, false, nil
+}
+
+// replace puts a checkpoint in the place of the group's log. On the writer's
+// goroutine.
+func (l *Log) replace(id entry.GroupID, at entry.Position, replaced replacement) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := l.mu.group(id)
+	for i := replaced.from; i <= g.last; i++ {
+		l.mu.forget(g, i)
+	}
+	g.last, g.terms = g.floor.Index, nil
+	g.replaced = replaced
+	l.mu.raiseFloor(g, at)
+	g.writeLast = at.Index
+}
+
+// save writes the file.
+func (c *checkpoint) save(files files, write func(io.Writer) error) error {
+	temporary := c.path + ".tmp"
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, filePerms)
+	if err != nil {
+		return err
+	}
+	err = c.encode(f, write)
+	if err == nil {
+		err = files.sync(f)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	if err := files.rename(temporary, c.path); err != nil {
+		return err
+	}
+	return files.syncDir(filepath.Dir(c.path))
+}
+
+func (c *checkpoint) encode(w io.Writer, write func(io.Writer) error) error {
+	out := &summingWriter{out: bufio.NewWriterSize(w, checkpointBuffer)}
+	b := binary.LittleEndian.AppendUint32([]byte(checkpointMagic), uint32(c.group))
+	b = binary.LittleEndian.AppendUint64(b, c.at.Term)
+	b = binary.LittleEndian.AppendUint64(b, c.at.Index)
+	if _, err := out.Write(b); err != nil {
+		return err
+	}
+	if err := write(out); err != nil {
+		return err
+	}
+	c.size = out.n - checkpointHeaderSize
+	b = binary.LittleEndian.AppendUint64(b[:0], c.replaced.from)
+	b = binary.LittleEndian.AppendUint64(b, c.replaced.before)
+	b = binary.LittleEndian.AppendUint64(b, uint64(c.size))
+	if _, err := out.Write(b); err != nil {
+		return err
+	}
+	if _, err := out.out.Write(binary.LittleEndian.AppendUint32(b[:0], out.sum)); err != nil {
+		return err
+	}
+	return out.out.Flush()
+}
+
+type summingWriter struct {
+	out *bufio.Writer
+	sum uint32
+	n   int64
+}
+
+func (w *summingWriter) Write(b []byte) (int, error) {
+	w.sum = crc32.Update(w.sum, castagnoli, b)
+	w.n += int64(len(b))
+	return w.out.Write(b)
+}
+
+// openCheckpointFile reads a checkpoint file as a whole, verifies it, and
+// leaves the file at the state's first byte. Damage is a *DamagedError.
+func openCheckpointFile(path string) (c checkpoint, f *os.File, err error) {
+	f, err = os.Open(path)
+	if err != nil {
+		return checkpoint{}, nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close() // read-only
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return checkpoint{}, nil, err
+	}
+	damaged := func(offset int64, reason string) error {
+		return &DamagedError{File: path, Offset: offset, Reason: reason}
+	}
+	if info.Size() < checkpointHeaderSize+checkpointTailSize {
+		return checkpoint{}, nil, damaged(info.Size(), "checkpoint is cut off")
+	}
+	in := bufio.NewReaderSize(f, checkpointBuffer)
+	header, tail := make([]byte, checkpointHeaderSize), make([]byte, checkpointTailSize)
+	if _, err := io.ReadFull(in, header); err != nil {
+		return checkpoint{}, nil, err
+	}
+	sum := crc32.New(castagnoli)
+	sum.Write(header)
+	size := info.Size() - checkpointHeaderSize - checkpointTailSize
+	if _, err := io.CopyN(sum, in, size); err != nil {
+		return checkpoint{}, nil, err
+	}
+	if _, err := io.ReadFull(in, tail); err != nil {
+		return checkpoint{}, nil, err
+	}
+	sum.Write(tail[:checkpointTailSize-4])
+	if sum.Sum32() != binary.LittleEndian.Uint32(tail[checkpointTailSize-4:]) || string(header[:len(checkpointMagic)]) != checkpointMagic {
+		return checkpoint{}, nil, damaged(0, "checkpoint: "+errChecksum.Error())
+	}
+	h := header[len(checkpointMagic):]
+	c = checkpoint{
+		path:     path,
+		group:    entry.GroupID(binary.LittleEndian.Uint32(h)),
+		at:       entry.Position{Term: binary.LittleEndian.Uint64(h[4:]), Index: binary.LittleEndian.Uint64(h[12:])},
+		replaced: replacement{from: binary.LittleEndian.Uint64(tail), before: binary.LittleEndian.Uint64(tail[8:])},
+		size:     size,
+	}
+	if filepath.Base(path) != checkpointName(c.group, c.at) {
+		return checkpoint{}, nil, damaged(0, "checkpoint of another name")
+	}
+	_, err = f.Seek(checkpointHeaderSize, io.SeekStart)
+	return c, f, err
+}
+
+// listCheckpoints returns the paths of checkpoint files, of each group the
+// newest first.
+func listCheckpoints(dir string) ([]string, error) {
+	names, err := os.ReadDir(filepath.Join(dir, checkpointsName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for k := len(names) - 1; k >= 0; k-- { // ReadDir sorts by name
+		if strings.HasSuffix(names[k].Name(), checkpointSuffix) {
+			paths = append(paths, filepath.Join(dir, checkpointsName, names[k].Name()))
+		}
+	}
+	return paths, nil
+}
+
+// removeCheckpoints removes a group's checkpoints but for one.
+func (l *Log) removeCheckpoints(id entry.GroupID, keep string) error {
+	paths, err := listCheckpoints(l.dir)
+	if err != nil {
+		return fmt.Errorf("log: checkpoint: %w", err)
+	}
+	for _, path := range paths {
+		if path != keep && strings.HasPrefix(filepath.Base(path), checkpointName(id, entry.Position{})[:11]) {
+			if err := l.files.remove(path); err != nil {
+				return fmt.Errorf("log: checkpoint: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// loadCheckpoints sets every group's floor from its newest valid checkpoint.
+// One that is damaged is passed over: if the log behind it is no longer whole,
+// that is found when the log is loaded.
+func (r *recovery) loadCheckpoints() error {
+	names, err := os.ReadDir(filepath.Join(r.dir, checkpointsName))
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n.Name(), ".tmp") {
+			if err := r.files.remove(filepath.Join(r.dir, checkpointsName, n.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	paths, err := listCheckpoints(r.dir)
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		c, f, err := openCheckpointFile(path)
+		if errors.Is(err, ErrDamaged) {
+			r.logger.Error("passed over a damaged checkpoint", "error", err)
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if r.catalog.known(c.group) == nil {
+			g := r.catalog.group(c.group)
+			g.replaced = c.replaced
+			r.catalog.raiseFloor(g, c.at)
+		}
+	}
+	return nil
+}
+
+// OpenCheckpoint opens a group's newest valid checkpoint, verified as a whole
+// before it is handed out; ErrNoCheckpoint if there is none.
+func (l *Log) OpenCheckpoint(id entry.GroupID) (at entry.Position, r io.ReadCloser, err error) {
+	floor := l.Floor(id)
+	if floor == (entry.Position{}) {
+		return floor, nil, fmt.Errorf("%w: group %d", ErrNoCheckpoint, id)
+	}
+	c, f, err := openCheckpointFile(filepath.Join(l.dir, checkpointsName, checkpointName(id, floor)))
+	if errors.Is(err, fs.ErrNotExist) && l.Floor(id) != floor {
+		return l.OpenCheckpoint(id) // a newer one has just taken its place
+	} else if err != nil {
+		return entry.Position{}, nil, fmt.Errorf("log: checkpoint of group %d: %w", id, err)
+	}
+	return c.at, &checkpointReader{io.LimitReader(f, c.size), f}, nil
+}
+
+type checkpointReader struct {
+	io.Reader
+	io.Closer
+}
