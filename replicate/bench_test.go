@@ -146,6 +146,16 @@ func BenchmarkEntryRaftAlone(b *testing.B) {
 	}
 }
 
+// BenchmarkIdleTick is what a group costs twenty times a second.
+func BenchmarkIdleTick(b *testing.B) {
+	node, _, cycle := newBenchNode(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		node.Tick()
+		cycle()
+	}
+}
+
 // BenchmarkRingGet is a reader's way to a recent entry.
 func BenchmarkRingGet(b *testing.B) {
 	ring := newRing(16 << 20)

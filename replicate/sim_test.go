@@ -20,13 +20,14 @@ import (
 
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "play only this seed")
-	simRuns  = flag.Int("sim.runs", 20, "seeds to play")
+	simRuns  = flag.Int("sim.runs", 12, "seeds to play")
 	simSteps = flag.Int("sim.steps", 8000, "steps of a run, for each member")
 )
 
 // simulation plays a group's members, their disks and the network between them
 // in one goroutine. Everything that happens is drawn from one seed.
 type simulation struct {
+	t       *testing.T
 	seed    uint64
 	random  *rand.Rand
 	members []*simMember
@@ -42,6 +43,7 @@ type simulation struct {
 	}
 	calm     bool // nothing bad happens any more
 	restarts int
+	failures int
 }
 
 type simMember struct {
@@ -62,7 +64,7 @@ func seedRaft(t *testing.T, seed uint64) {
 func newSimulation(t *testing.T, seed uint64, size int) *simulation {
 	seedRaft(t, seed)
 	s := &simulation{
-		seed: seed, random: rand.New(rand.NewPCG(seed, 0)),
+		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)),
 		cut: map[[2]uint64]bool{}, leaders: map[uint64]uint64{}, history: fnv.New64a(),
 	}
 	var voters []uint64
@@ -79,7 +81,8 @@ func newSimulation(t *testing.T, seed uint64, size int) *simulation {
 }
 
 func (s *simulation) fatalf(format string, args ...any) {
-	panic(fmt.Sprintf("seed %d: ", s.seed) + fmt.Sprintf(format, args...))
+	s.t.Helper()
+	s.t.Fatalf("seed %d: %s", s.seed, fmt.Sprintf(format, args...))
 }
 
 // checkApplied holds what one member applies against what any applied before,
@@ -142,6 +145,8 @@ func (s *simulation) step() {
 		}
 	case n < 9:
 		s.restart(m)
+	case n < 10 && m.up && s.random.IntN(4) == 0:
+		m.log.failure = errDisk
 	case n < 12:
 		s.partition()
 	case n < 20:
@@ -162,16 +167,30 @@ func (s *simulation) step() {
 	}
 }
 
+var errDisk = errors.New("the disk broke")
+
+// advance expects of a member whose disk broke that it ends, and is silent from
+// then on; what it sent before was true.
 func (s *simulation) advance(m *simMember) {
-	if err := m.node.Advance(m.apply); err != nil {
-		s.fatalf("member %d: %v", m.config.ID, err)
-	}
-	s.checkLeader(m.member)
+	err := m.node.Advance(m.apply)
 	s.network = append(s.network, m.sent...)
 	m.sent = nil
 	if len(s.network) > 500 { // A slow network loses; it doesn't grow without bound.
 		s.network = s.network[250:]
 	}
+	if errors.Is(err, errDisk) && m.log.failure != nil {
+		m.node.Tick()
+		if m.node.Advance(m.apply) != err || m.node.Status().Role == Leader || len(m.sent) > 0 {
+			s.fatalf("member %d failed and lives on: %+v, %v", m.config.ID, m.node.Status(), m.sent)
+		}
+		s.failures++
+		s.crash(m)
+		return
+	}
+	if err != nil {
+		s.fatalf("member %d: %v", m.config.ID, err)
+	}
+	s.checkLeader(m.member)
 }
 
 func (s *simulation) deliver(i int) {
@@ -187,7 +206,7 @@ func (s *simulation) deliver(i int) {
 	if !to.up || lost {
 		return
 	}
-	if err := to.node.Step(proto.Clone(message).(*raftpb.Message)); err != nil {
+	if err := to.node.Step(proto.Clone(message).(*raftpb.Message)); err != nil && !errors.Is(err, errDisk) {
 		s.fatalf("member %d: %v", to.config.ID, err)
 	}
 }
@@ -197,7 +216,7 @@ func (s *simulation) propose(m *simMember) {
 	payload := fmt.Appendf(nil, "%d%*s", s.next, s.random.IntN(60), "")
 	err := m.node.Propose(payload)
 	clear(payload) // The caller's memory is its own again.
-	if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrBusy) {
+	if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrBusy) && !errors.Is(err, errDisk) {
 		s.fatalf("member %d: %v", m.config.ID, err)
 	}
 }
@@ -207,7 +226,11 @@ func (s *simulation) crash(m *simMember) {
 		return
 	}
 	m.up = false
-	m.log.crash(s.random.IntN(len(m.log.waiting) + 1))
+	kept := s.random.IntN(len(m.log.waiting) + 1)
+	if m.log.failure != nil {
+		kept = 0
+	}
+	m.log.crash(kept)
 	m.sent = nil
 }
 
@@ -216,6 +239,7 @@ func (s *simulation) restart(m *simMember) {
 		return
 	}
 	m.up = true
+	m.log.failure = nil
 	s.restarts++
 	if err := m.start(); err != nil {
 		s.fatalf("member %d starts: %v", m.config.ID, err)
@@ -273,6 +297,9 @@ func (s *simulation) heal() {
 	s.calm = true
 	clear(s.cut)
 	for _, m := range s.members {
+		if m.log.failure != nil {
+			s.crash(m)
+		}
 		s.restart(m)
 	}
 	goal := 0
@@ -311,26 +338,27 @@ func (s *simulation) run(steps int) uint64 {
 }
 
 func TestSimulatedGroupsKeepWhatTheyCommitted(t *testing.T) {
-	for _, size := range []int{1, 3} {
+	first, runs := uint64(1), *simRuns
+	if *simSeed != 0 {
+		first, runs = *simSeed, 1
+	}
+	for _, size := range []int{1, 3, 5} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			var entries, terms, restarts, discarded int
-			for run := range *simRuns {
-				seed := uint64(run + 1)
-				if *simSeed != 0 {
-					seed = *simSeed
-				}
-				s := newSimulation(t, seed, size)
-				hash := s.run(*simSteps * size)
-				t.Logf("seed %d: history %016x, %d entries, %d leaders", seed, hash, len(s.committed), len(s.leaders))
-				entries, terms, restarts = entries+len(s.committed), terms+len(s.leaders), restarts+s.restarts
+			var entries, terms, restarts, failures, discarded int
+			var hash uint64
+			for run := range runs {
+				s := newSimulation(t, first+uint64(run), size)
+				hash = hash*31 + s.run(*simSteps*size)
+				entries += len(s.committed)
+				terms += len(s.leaders)
+				restarts += s.restarts
+				failures += s.failures
 				for _, m := range s.members {
 					discarded += m.log.lost
 				}
-				if *simSeed != 0 {
-					return
-				}
 			}
-			t.Logf("%d runs: %d entries, %d leaders, %d restarts, %d entries discarded", *simRuns, entries, terms, restarts, discarded)
+			t.Logf("seeds %d to %d: history %016x; %d entries, %d leaders, %d restarts, %d broken disks, %d entries discarded",
+				first, first+uint64(runs)-1, hash, entries, terms, restarts, failures, discarded)
 		})
 	}
 }
