@@ -18,7 +18,7 @@ func header(properties []byte, size uint64) []byte {
 func TestRandomPropertiesComeBackEqualAndByteForByte(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
-	for range 2000 {
+	for range 300 {
 		p := randomProperties(r)
 		encoded := p.Append(nil)
 		class, size, raw, err := ParseHeader(header(encoded, 77))
