@@ -16,7 +16,8 @@ type Delivery struct {
 
 // Dispatch gives out what the queue has ready and its consumers may take: the
 // lowest id first, consumers of the highest priority first, and in turns
-// within one priority. fn must not call the dispatcher.
+// within one priority. (Consumers that share a holder's limit wait for it in
+// turns, whatever their priority.) fn must not call the dispatcher.
 //
 // It gives out as much as the limits of the consumers allow: without limits,
 // all there is.
