@@ -114,9 +114,7 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.lead(ctx); err != nil {
 		return err
 	}
-	if err := b.startFront(); err != nil {
-		return err
-	}
+	b.startFront()
 	b.background.Go(func() { b.alarms.watch(b.context) })
 	b.background.Go(b.watchLog)
 	b.ready.Store(true)

@@ -154,10 +154,6 @@ func (g *group) deliver(d queue.Delivery) {
 		g.fresh = append(g.fresh, a.to)
 	}
 	a.to.pending = append(a.to.pending, d)
-	g.counts.delivered.Add(1)
-	if d.Redelivered {
-		g.counts.redelivered.Add(1)
-	}
 }
 
 // cancelled forgets a consumer whose queue was deleted, and tells its connection.

@@ -108,9 +108,6 @@ func (g *group) get(q entry.QueueID, h queue.HolderID, noAck bool, done func(get
 	ok := g.call(func() {
 		d, remaining, found := g.dispatcher.Get(q, h, false)
 		reply := getReply{found: found, delivery: d, remaining: remaining}
-		if found {
-			g.counts.delivered.Add(1)
-		}
 		if found && noAck {
 			reply.written = func() {
 				g.call(func() {

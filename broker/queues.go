@@ -26,9 +26,6 @@ func (b *Broker) declareQueue(ctx context.Context, wanted topology.Queue) (*topo
 	if wanted.Group == entry.Volatile {
 		wanted.Broker, wanted.Boot = b.config.Name, b.boot
 	}
-	if wanted.AckQuorum == "" {
-		wanted.AckQuorum = b.config.AckQuorum
-	}
 	g := b.group(wanted.Group)
 	ops := queue.AppendCreate(takeOps(), wanted.ID, queue.Settings{
 		Vhost: wanted.Vhost, Name: wanted.Name, AckQuorum: wanted.AckQuorum,
@@ -36,21 +33,33 @@ func (b *Broker) declareQueue(ctx context.Context, wanted topology.Queue) (*topo
 	if _, err := g.do(ctx, ops); err != nil {
 		return nil, false, err
 	}
-	results, err := b.changeTopology(ctx, topology.AppendDeclareQueue(takeOps(), &wanted))
+	result, err := b.register(ctx, &wanted)
 	if err != nil {
 		return nil, false, err
 	}
-	q := b.findQueue(wanted.Vhost, wanted.Name)
-	if len(results) > 0 && results[0].Code != topology.OK || q == nil || q.ID != wanted.ID {
-		// Somebody else was first, or its vhost is gone.
-		g.submit(&submission{ops: queue.AppendDelete(takeOps(), wanted.ID, false)})
-		if q == nil {
-			return nil, false, topology.NoQueue(wanted.Vhost, wanted.Name)
-		}
-		return q, false, nil
+	if result.Code == topology.OK {
+		b.counts.queuesCreated.Add(1)
+		return result.Queue, true, nil
 	}
-	b.counts.queuesCreated.Add(1)
-	return q, true, nil
+	// Somebody else was first, or its vhost is gone.
+	g.submit(&submission{ops: queue.AppendDelete(takeOps(), wanted.ID, false)})
+	if refusal := result.Refusal(wanted.Vhost); refusal != nil {
+		return nil, false, refusal
+	}
+	return result.Queue, false, nil
+}
+
+// register enters a queue into the topology.
+func (b *Broker) register(ctx context.Context, wanted *topology.Queue) (topology.OpResult, error) {
+	ops, err := topology.AppendDeclareQueue(takeOps(), wanted)
+	if err != nil {
+		return topology.OpResult{}, err
+	}
+	results, err := b.changeTopology(ctx, ops)
+	if err != nil {
+		return topology.OpResult{}, err
+	}
+	return results[0], nil
 }
 
 // place chooses the group of a new queue: in memory for what goes with its
@@ -80,7 +89,7 @@ func (b *Broker) deleteQueue(ctx context.Context, q *topology.Queue, ifUnused, i
 			return 0, err
 		}
 		if counts.consumers > 0 {
-			return 0, amqp.PreconditionFailed("queue '%s' in vhost '%s' in use", q.Name, q.Vhost)
+			return 0, topology.QueueInUse(q.Vhost, q.Name)
 		}
 	}
 	results, err := g.do(ctx, queue.AppendDelete(takeOps(), q.ID, ifEmpty))
@@ -90,11 +99,11 @@ func (b *Broker) deleteQueue(ctx context.Context, q *topology.Queue, ifUnused, i
 	var count uint64
 	for _, r := range results {
 		if r.Code == queue.NotEmpty {
-			return 0, amqp.PreconditionFailed("queue '%s' in vhost '%s' not empty", q.Name, q.Vhost)
+			return 0, topology.QueueNotEmpty(q.Vhost, q.Name)
 		}
 		count = r.N
 	}
-	_, err = b.changeTopology(ctx, topology.AppendDeleteQueue(takeOps(), q.ID))
+	_, err = b.changeTopology(ctx, topology.AppendDeleteQueue(takeOps(), q.Vhost, q.Name, q.ID))
 	return count, err
 }
 
@@ -217,7 +226,7 @@ func (g *group) discard(q entry.QueueID) {
 func (b *Broker) reconcile(ctx context.Context, g *group) error {
 	var registered []*topology.Queue
 	b.view(func(s *topology.State) {
-		for _, q := range s.Queues("") {
+		for _, q := range s.AllQueues() {
 			if q.Group == g.id {
 				registered = append(registered, q)
 			}

@@ -61,7 +61,7 @@ func (g *topologyGroup) apply(term, index uint64, payload []byte) error {
 	}
 	for i := range fx.Results {
 		r := &fx.Results[i]
-		if s := g.settle(r.Session, r.Seq); s != nil {
+		if s := g.settle(r.Session, r.Sequence); s != nil {
 			s.finish(outcome{topology: r.Ops})
 		}
 	}
