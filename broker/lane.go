@@ -1,0 +1,229 @@
+package broker
+
+import (
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/queue"
+)
+
+const (
+	// flushBytes is when a lane's ops are submitted although more frames are
+	// there to be read.
+	flushBytes = 256 << 10
+	// aloneBytes is the size of a message of many frames from which it is
+	// submitted alone instead of being copied to the other ops.
+	aloneBytes = 64 << 10
+)
+
+// queueGroup is what a connection needs of a group (see backend.go). All calls
+// return at once and are kept in the order of one caller.
+type queueGroup interface {
+	submit(*submission)
+	attach(queue.Consumer, *receiver, func(error))
+	detach(queue.ConsumerID, func())
+	credit(queue.ConsumerID, int)
+	limit(queue.HolderID, uint32)
+	get(entry.QueueID, queue.HolderID, bool, func(getReply))
+	settled(queue.HolderID, entry.QueueID, []entry.Range)
+	closeHolder(queue.HolderID, func())
+}
+
+// lane is a connection's way to one queue group: the ops that wait to be
+// submitted, and the receiver for what comes back. Owned by the connection's
+// reader but for what says otherwise.
+type lane struct {
+	conn     *conn
+	id       entry.GroupID
+	group    queueGroup
+	receiver receiver // used by the group's goroutine
+
+	ops      []byte         // encoded, in order
+	confirms []confirmRange // of the publishes in ops
+	held     []*held        // with acks that are not in ops yet
+	listed   bool           // in conn.dirty
+}
+
+// confirmRange is adjoining publishes of one channel.
+type confirmRange struct {
+	to          *confirms
+	first, last uint64
+	// shared is set for a single publish that goes to several groups.
+	shared *sharedConfirm
+}
+
+// sharedConfirm is a publish that several groups have to confirm. Guarded by
+// the outbox's mutex.
+type sharedConfirm struct {
+	left    int
+	refused bool
+}
+
+// lane returns the way to a group, or nil if this broker can't reach it.
+func (c *conn) lane(id entry.GroupID) *lane {
+	if l := c.lanes[id]; l != nil {
+		return l
+	}
+	group := c.front.group(id)
+	if group == nil {
+		return nil
+	}
+	l := &lane{conn: c, id: id, group: group}
+	l.receiver.deliver, l.receiver.cancelled = l.deliver, c.consumerCancelled
+	if c.lanes == nil {
+		c.lanes = make(map[entry.GroupID]*lane)
+	}
+	c.lanes[id] = l
+	return l
+}
+
+// mark lists the lane for the next flush.
+func (l *lane) mark() {
+	if !l.listed {
+		l.listed = true
+		l.conn.dirty = append(l.conn.dirty, l)
+	}
+}
+
+// enqueue appends a whole publish to the ops.
+func (l *lane) enqueue(queues []entry.QueueID, exchange, key, properties, body []byte) {
+	if l.ops == nil {
+		l.ops = takeOps()
+	}
+	l.ops = appendPublish(l.ops, queues, exchange, key, properties, len(body))
+	l.ops = append(l.ops, body...)
+	l.mark()
+}
+
+// appendPublish appends an enqueue op up to where the body begins.
+func appendPublish(ops []byte, queues []entry.QueueID, exchange, key, properties []byte, body int) []byte {
+	size := entry.ContentSize(len(exchange), len(key), len(properties), body)
+	return entry.AppendContentHead(queue.AppendEnqueue(ops, queues, size), exchange, key, properties)
+}
+
+// expect adds a publish in ops to those that are confirmed with them.
+func (l *lane) expect(to *confirms, tag uint64, shared *sharedConfirm) {
+	if n := len(l.confirms); n > 0 && shared == nil {
+		if last := &l.confirms[n-1]; last.to == to && last.shared == nil && last.last+1 == tag {
+			last.last = tag
+			return
+		}
+	}
+	l.confirms = append(l.confirms, confirmRange{to, tag, tag, shared})
+}
+
+// flush submits everything that waits in any lane.
+func (c *conn) flush() {
+	for _, l := range c.dirty {
+		l.listed = false
+		l.flush()
+	}
+	clear(c.dirty)
+	c.dirty = c.dirty[:0]
+}
+
+// flush submits what waits in the lane. It waits while too much is on its way.
+func (l *lane) flush() {
+	for _, h := range l.held {
+		h.listed = false
+		l.appendSettled(h)
+	}
+	clear(l.held)
+	l.held = l.held[:0]
+	if len(l.ops) == 0 {
+		return
+	}
+	ops, confirms := l.ops, l.confirms
+	l.ops, l.confirms = nil, nil
+	l.submit(ops, confirms, nil)
+}
+
+// appendSettled moves a queue's acks into the ops. The group is told at once,
+// so that the consumers' prefetch is free before the log has the acks.
+func (l *lane) appendSettled(h *held) {
+	if l.ops == nil {
+		l.ops = takeOps()
+	}
+	if len(h.settled) > 0 {
+		l.ops = queue.AppendSettle(l.ops, h.queue, h.settled)
+		l.group.settled(h.channel.holder, h.queue, h.settled)
+	}
+	if len(h.returns) > 0 {
+		l.ops = queue.AppendReturn(l.ops, h.queue, h.returns)
+		l.group.settled(h.channel.holder, h.queue, h.returns)
+	}
+	// The ranges belong to the group now.
+	h.settled, h.returns = nil, nil
+}
+
+// flight is a submission on its way.
+type flight struct {
+	submission
+	conn     *conn
+	size     int
+	confirms []confirmRange
+	then     func(error)
+}
+
+// submit hands ops to the group. then, if not nil, is called on the group's
+// goroutine with what became of them.
+func (l *lane) submit(ops []byte, confirms []confirmRange, then func(error)) {
+	f := &flight{conn: l.conn, size: len(ops), confirms: confirms, then: then}
+	f.submission = submission{ops: ops, done: f.land}
+	// A connection that died meanwhile still submits: acks that were read
+	// count, and so do publishes.
+	l.conn.depart(f.size)
+	l.group.submit(&f.submission)
+}
+
+// depart waits for room among the submissions on their way.
+func (c *conn) depart(size int) {
+	c.waiting.Store(true)
+	c.out.depart(size)
+	c.waiting.Store(false)
+}
+
+// land confirms the publishes of a submission. Called on the group's goroutine.
+func (f *flight) land(o outcome) {
+	out, told := &f.conn.out, uint64(0)
+	out.mu.Lock()
+	for _, r := range f.confirms {
+		nack := o.err != nil
+		if r.shared != nil {
+			r.shared.left--
+			r.shared.refused = r.shared.refused || nack
+			if r.shared.left > 0 {
+				continue
+			}
+			nack = r.shared.refused
+		}
+		r.to.settle(r.first, r.last, nack)
+		out.confirmed(r.to)
+		if !nack {
+			told += r.last - r.first + 1
+		}
+	}
+	out.arrived(f.size)
+	out.mu.Unlock()
+	f.conn.front.counts.confirmed.Add(told)
+	if f.then != nil {
+		f.then(o.err)
+	}
+}
+
+// deliver takes deliveries from the group. Called on the group's goroutine.
+func (l *lane) deliver(deliveries []queue.Delivery) {
+	c := l.conn
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	var to *subscriber
+	for i := range deliveries {
+		d := &deliveries[i]
+		if to == nil || to.id != d.Consumer {
+			if to = c.subscribers[d.Consumer]; to == nil {
+				continue // The channel was closed: its holder gives everything back.
+			}
+		}
+		c.out.putDelivery(delivery{
+			to: to, message: d.Message, ref: d.Ref, deliveries: d.Deliveries, redelivered: d.Redelivered,
+		})
+	}
+}
