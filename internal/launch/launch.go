@@ -25,6 +25,8 @@ var ErrAbsent = errors.New("launch: broker program not found")
 type Program interface {
 	// Name is the broker's name in reports: "mirrormq" or "rabbitmq".
 	Name() string
+	// find is the path of its executable, or ErrAbsent.
+	find() (string, error)
 	// command prepares the directory and builds the command to run.
 	command(Config) (*exec.Cmd, error)
 	// ready answers nil once the broker at c's ports serves clients.
@@ -33,6 +35,13 @@ type Program interface {
 	version(ctx context.Context) string
 	// cleanup ends what the program left running after its own end.
 	cleanup(Config)
+}
+
+// Installed is nil when the program is on this machine, else it wraps
+// ErrAbsent and says what to do.
+func Installed(program Program) error {
+	_, err := program.find()
+	return err
 }
 
 // Config says where a broker keeps its files and listens. The zero value of

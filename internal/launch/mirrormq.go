@@ -19,10 +19,18 @@ type MirrorMQ struct {
 // Name implements Program.
 func (m MirrorMQ) Name() string { return "mirrormq" }
 
-func (m MirrorMQ) command(c Config) (*exec.Cmd, error) {
+func (m MirrorMQ) find() (string, error) {
 	path, err := exec.LookPath(m.Binary)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w (build it with `make build`)", ErrAbsent, err)
+		return "", fmt.Errorf("%w: %w (build it with `make build`)", ErrAbsent, err)
+	}
+	return path, nil
+}
+
+func (m MirrorMQ) command(c Config) (*exec.Cmd, error) {
+	path, err := m.find()
+	if err != nil {
+		return nil, err
 	}
 	args := []string{
 		"serve", "--name", "b1", "--data", c.DataDir(),

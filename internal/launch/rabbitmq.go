@@ -25,10 +25,18 @@ type RabbitMQ struct{}
 // Name implements Program.
 func (RabbitMQ) Name() string { return "rabbitmq" }
 
-func (RabbitMQ) command(c Config) (*exec.Cmd, error) {
+func (RabbitMQ) find() (string, error) {
 	server := filepath.Join(rabbitBin, "rabbitmq-server")
 	if _, err := os.Stat(server); err != nil {
-		return nil, fmt.Errorf("%w: %w (Debian: apt-get install rabbitmq-server)", ErrAbsent, err)
+		return "", fmt.Errorf("%w: %w (Debian: apt-get install rabbitmq-server)", ErrAbsent, err)
+	}
+	return server, nil
+}
+
+func (RabbitMQ) command(c Config) (*exec.Cmd, error) {
+	server, err := RabbitMQ{}.find()
+	if err != nil {
+		return nil, err
 	}
 	plugins := "[]."
 	if c.HTTP {

@@ -1,0 +1,125 @@
+package bench
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// memoryBroker is a Driver and its broker in memory, with ways to misbehave.
+// It keeps one queue and hands messages to consumers in turn.
+type memoryBroker struct {
+	mu        sync.Mutex
+	consumers []*memoryConsumer
+	next      int
+	count     int
+
+	// misbehave may change what the n-th message (from 1) becomes: none is a
+	// loss, two a repetition.
+	misbehave func(n int, body []byte) [][]byte
+	// nack refuses the n-th publish.
+	nack func(n int) bool
+}
+
+type memoryPublisher struct {
+	broker    *memoryBroker
+	confirmed func(tag uint64, multiple, ack bool)
+	tag       uint64
+	failed    chan error
+}
+
+type memoryConsumer struct {
+	deliveries chan Delivery
+	done       sync.WaitGroup
+	tag        uint64
+	acked      uint64
+	ackCalls   int
+}
+
+func (b *memoryBroker) OpenPublisher(_ string, confirmed func(tag uint64, multiple, ack bool)) (Publisher, error) {
+	return &memoryPublisher{broker: b, confirmed: confirmed, failed: make(chan error, 1)}, nil
+}
+
+func (b *memoryBroker) OpenConsumer(_, _ string, _ int, deliver func(Delivery)) (Consumer, error) {
+	c := &memoryConsumer{deliveries: make(chan Delivery, 1<<16)}
+	c.done.Go(func() {
+		for d := range c.deliveries {
+			deliver(d)
+		}
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.consumers = append(b.consumers, c)
+	return c, nil
+}
+
+func (b *memoryBroker) publish(body []byte) (ack bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.count++
+	if b.nack != nil && b.nack(b.count) {
+		return false
+	}
+	bodies := [][]byte{slices.Clone(body)}
+	if b.misbehave != nil {
+		bodies = b.misbehave(b.count, bodies[0])
+	}
+	for _, body := range bodies {
+		c := b.consumers[b.next%len(b.consumers)]
+		b.next++
+		c.tag++
+		c.deliveries <- Delivery{Tag: c.tag, Body: body}
+	}
+	return true
+}
+
+func (p *memoryPublisher) Publish(_ string, _ bool, body []byte) error {
+	p.tag++
+	p.confirmed(p.tag, p.tag%2 == 0, p.broker.publish(body))
+	return nil
+}
+
+func (p *memoryPublisher) Flush() error         { return nil }
+func (p *memoryPublisher) Failed() <-chan error { return p.failed }
+func (p *memoryPublisher) Close() error         { return nil }
+
+func (c *memoryConsumer) Ack(tag uint64, multiple bool) error {
+	if !multiple && tag != c.acked+1 {
+		return errors.New("a tag was left out")
+	}
+	c.acked = tag
+	c.ackCalls++
+	return nil
+}
+
+func (c *memoryConsumer) Failed() <-chan error { return nil }
+
+func (c *memoryConsumer) Close() error {
+	close(c.deliveries)
+	c.done.Wait()
+	return nil
+}
+
+// playInMemory runs what Run runs, without the queues that need a broker.
+func playInMemory(t *testing.T, broker *memoryBroker, s Scenario) Report {
+	t.Helper()
+	s.Driver = broker
+	r, err := newRun(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := r.play(t.Context(), Target{Name: "memory"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// counted sends exactly n messages and doesn't wait long for lost ones.
+func counted(n int) Scenario {
+	s := Throughput()
+	s.WarmUp, s.Duration, s.Count, s.Drain = 0, 0, n, 20*time.Millisecond
+	return s
+}
