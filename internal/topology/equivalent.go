@@ -10,16 +10,22 @@ import (
 	"github.com/mirrormq/mirrormq/internal/amqp"
 )
 
-// comparedArguments are the queue arguments that a second declare must repeat,
-// in the order in which RabbitMQ compares them for a classic queue, then those
-// that only quorum queues have, then ours. Others are not compared.
-var comparedArguments = []string{
-	"x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length", "x-max-length-bytes",
-	"x-max-priority", "x-overflow", "x-queue-mode", "x-queue-version", "x-single-active-consumer", "x-queue-type",
-	"x-queue-master-locator", "x-dead-letter-strategy", "x-max-in-memory-length", "x-max-in-memory-bytes",
-	"x-quorum-initial-group-size", "x-delivery-limit", "x-queue-leader-locator",
-	"x-ack-quorum", "x-copies",
-}
+// comparedClassic and comparedQuorum are the arguments that a second declare
+// must repeat, by the type of the queue that is there, in the order in which
+// RabbitMQ compares them and ours last. Others are not compared.
+var (
+	comparedClassic = []string{
+		"x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length",
+		"x-max-length-bytes", "x-max-priority", "x-overflow", "x-queue-mode", "x-queue-version",
+		"x-single-active-consumer", "x-queue-type", "x-queue-master-locator", "x-ack-quorum", "x-copies",
+	}
+	comparedQuorum = []string{
+		"x-dead-letter-exchange", "x-dead-letter-routing-key", "x-dead-letter-strategy", "x-expires", "x-max-length",
+		"x-max-length-bytes", "x-max-in-memory-length", "x-max-in-memory-bytes", "x-overflow", "x-single-active-consumer",
+		"x-queue-type", "x-quorum-initial-group-size", "x-delivery-limit", "x-message-ttl", "x-queue-leader-locator",
+		"x-ack-quorum", "x-copies",
+	}
+)
 
 // CheckQueueEquivalent says whether a declare of wanted may be content with
 // existing (RABBITMQ.md 3 and 4): nil, a 405 where one is exclusive and not to
@@ -38,7 +44,11 @@ func CheckQueueEquivalent(existing, wanted *Queue) *amqp.Error {
 	if e := checkField("auto_delete", what, existing.AutoDelete, wanted.AutoDelete); e != nil {
 		return e
 	}
-	for _, name := range comparedArguments {
+	compared := comparedClassic
+	if QueueType(existing.Arguments) == "quorum" {
+		compared = comparedQuorum
+	}
+	for _, name := range compared {
 		if e := checkArgument(name, what, existing.Arguments, wanted.Arguments); e != nil {
 			return e
 		}
@@ -91,7 +101,7 @@ func checkArgument(name, what string, existing, wanted amqp.Table) *amqp.Error {
 		if sameArgument(current, received) {
 			return nil
 		}
-		return inequivalent(name, what, quoted(erlangText(received)), quoted(erlangText(current)))
+		return inequivalent(name, what, plainText(received), plainText(current))
 	case name == "x-queue-type" && (current == "classic" || received == "classic"):
 		return nil
 	case has:
@@ -122,6 +132,15 @@ func float(v any) (float64, bool) {
 		return v, true
 	}
 	return 0, false
+}
+
+// plainText prints one of two values that both are there. RabbitMQ can't tell
+// a void one from none here.
+func plainText(v any) string {
+	if v == nil {
+		return "none"
+	}
+	return quoted(erlangText(v))
 }
 
 func typedText(v any) string {
@@ -229,20 +248,28 @@ func appendTerm(dst []byte, v any) []byte {
 	return append(dst, "undefined"...)
 }
 
-// appendFloatTerm prints a float with at least one digit after the point, as
-// Erlang does.
+// appendFloatTerm prints a float as Erlang does: with at least one digit after
+// the point, and with an exponent where that is shorter, or where not every
+// integer is a float any more.
 func appendFloatTerm(dst []byte, f float64) []byte {
-	format := byte('f')
-	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1<<53) {
-		format = 'e'
+	if math.IsInf(f, 0) || math.IsNaN(f) { // Erlang has no such floats
+		return append(dst, "undefined"...)
 	}
-	text := strconv.FormatFloat(f, format, -1, 64)
-	if !strings.Contains(text, ".") {
-		if mantissa, exponent, found := strings.Cut(text, "e"); found {
-			text = mantissa + ".0e" + exponent
-		} else {
-			text += ".0"
-		}
+	plain := strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(plain, ".") {
+		plain += ".0"
 	}
-	return append(dst, text...)
+	mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, 64), "e")
+	if !strings.Contains(mantissa, ".") {
+		mantissa += ".0"
+	}
+	sign := ""
+	if exponent[0] == '-' {
+		sign = "-"
+	}
+	scientific := mantissa + "e" + sign + strings.TrimLeft(exponent[1:], "0")
+	if f != 0 && (len(scientific) < len(plain) || math.Abs(f) >= 1<<53) {
+		return append(dst, scientific...)
+	}
+	return append(dst, plain...)
 }
