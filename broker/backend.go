@@ -18,6 +18,8 @@ type submission struct {
 	// done is called once on the group's goroutine, when the ops are committed
 	// at their ack quorum and applied, or refused. It must not block.
 	done func(outcome)
+	// after is the loop's: what waits for this submission's end.
+	after []func()
 }
 
 // finish tells the submitter.
@@ -25,6 +27,10 @@ func (s *submission) finish(o outcome) {
 	if s.done != nil {
 		s.done(o)
 	}
+	for _, f := range s.after {
+		f()
+	}
+	s.after = nil
 }
 
 // outcome is what became of a submission.

@@ -106,21 +106,37 @@ func (g *group) limit(h queue.HolderID, prefetch uint32) {
 // the reply's written is called.
 func (g *group) get(q entry.QueueID, h queue.HolderID, noAck bool, done func(getReply)) {
 	ok := g.call(func() {
-		d, remaining, found := g.dispatcher.Get(q, h, false)
-		reply := getReply{found: found, delivery: d, remaining: remaining}
-		if found && noAck {
-			reply.written = func() {
-				g.call(func() {
-					g.dispatcher.Settled(h, q, []entry.Range{{First: d.Message, Last: d.Message}})
-					g.settleOwn(q, []entry.MessageID{d.Message})
-				})
-			}
+		if !g.take(q, h, noAck, done) {
+			// What this client published before may still be on its way.
+			g.after(func() {
+				if !g.take(q, h, noAck, done) {
+					done(getReply{err: g.err})
+				}
+			})
 		}
-		done(reply)
 	})
 	if !ok {
 		done(getReply{err: g.takesNothing()})
 	}
+}
+
+// take answers a get if there is a message.
+func (g *group) take(q entry.QueueID, h queue.HolderID, noAck bool, done func(getReply)) bool {
+	d, remaining, found := g.dispatcher.Get(q, h, false)
+	if !found {
+		return false
+	}
+	reply := getReply{found: true, delivery: d, remaining: remaining}
+	if noAck {
+		reply.written = func() {
+			g.call(func() {
+				g.dispatcher.Settled(h, q, []entry.Range{{First: d.Message, Last: d.Message}})
+				g.settleOwn(q, []entry.MessageID{d.Message})
+			})
+		}
+	}
+	done(reply)
+	return true
 }
 
 // closeHolder detaches the consumers of a holder and requeues all it has.
@@ -169,6 +185,13 @@ type queueCounts struct {
 	ready, unacked uint64
 	consumers      int
 	bytes          uint64
+}
+
+// countedAfter is counted after all that was handed in before.
+func (g *group) countedAfter(queues []entry.QueueID, done func([]queueCounts)) {
+	if !g.call(func() { g.after(func() { g.counted(queues, done) }) }) {
+		done(nil)
+	}
 }
 
 // counted calls done with the counts of the queues, in their order; nil if the

@@ -333,6 +333,23 @@ func (l *loop) batch(size int) []byte {
 	return l.spareBatch[:0]
 }
 
+// after runs f when all that was handed in before is applied or refused: at
+// once when nothing is on its way. A client that publishes and then asks finds
+// what it published. Called on the loop's goroutine.
+func (l *loop) after(f func()) {
+	var last *submission
+	switch {
+	case len(l.pending) > 0:
+		last = l.pending[len(l.pending)-1]
+	case l.sentHead < len(l.sent):
+		last = l.sent[len(l.sent)-1].submission
+	default:
+		f()
+		return
+	}
+	last.after = append(last.after, f)
+}
+
 // settle finds the submission of this loop's session with the sequence seq and
 // forgets it; nil when there is none. Sequences are committed in order.
 func (l *loop) settle(session entry.SessionID, seq uint64) *submission {

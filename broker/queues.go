@@ -118,7 +118,7 @@ func (b *Broker) purgeQueue(ctx context.Context, q *topology.Queue) (uint64, err
 		err error
 	}
 	answered := make(chan answer, 1)
-	ok := g.call(func() {
+	purge := func() {
 		upto, except := g.dispatcher.PurgeOps(q.ID)
 		g.pending = append(g.pending, &submission{
 			ops: queue.AppendPurge(takeOps(), q.ID, upto, except),
@@ -130,7 +130,9 @@ func (b *Broker) purgeQueue(ctx context.Context, q *topology.Queue) (uint64, err
 				answered <- a
 			},
 		})
-	})
+		g.rouse()
+	}
+	ok := g.call(func() { g.after(purge) })
 	if !ok {
 		return 0, g.takesNothing()
 	}
@@ -153,7 +155,7 @@ func (b *Broker) counted(ctx context.Context, q *topology.Queue) (queueCounts, e
 		return queueCounts{}, nil
 	}
 	answered := make(chan []queueCounts, 1)
-	g.counted([]entry.QueueID{q.ID}, func(c []queueCounts) { answered <- c })
+	g.countedAfter([]entry.QueueID{q.ID}, func(c []queueCounts) { answered <- c })
 	select {
 	case counts := <-answered:
 		if counts == nil {
