@@ -18,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main() // This process is a mirrormq that a test has started.
+	}
 	// The environment of whoever runs the tests must not decide them.
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "MIRRORMQ_") && name != testURL {

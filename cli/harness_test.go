@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -20,12 +22,7 @@ type result struct {
 // command runs a command line as main would.
 func command(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
-	return commandContext(t, context.Background(), stdin, args...)
-}
-
-func commandContext(t *testing.T, ctx context.Context, stdin string, args ...string) result {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	code := run(ctx, append([]string{"mirrormq"}, args...), strings.NewReader(stdin), &stdout, &stderr)
@@ -91,6 +88,54 @@ func (w *watched) waitFor(t *testing.T, part string) string {
 		w.more.Wait()
 	}
 	return w.text.String()
+}
+
+// asCommand is the variable that makes the test binary run as mirrormq.
+const asCommand = "MIRRORMQ_TEST_AS_COMMAND"
+
+// process is a mirrormq of its own, for what lasts and what signals end.
+type process struct {
+	cmd            *exec.Cmd
+	stdin          io.WriteCloser
+	stdout, stderr *watched
+	ended          chan struct{} // closed when it has
+}
+
+// start starts a command line. It is killed when the test ends, if need be.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: exec.Command(self, args...), stdout: newWatched(), stderr: newWatched(), ended: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), asCommand+"=1")
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // The exit code is in ProcessState.
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // Fails if it has ended, as it should.
+		<-p.ended
+	})
+	return p
+}
+
+// signal sends a signal and returns the exit code.
+func (p *process) signal(t *testing.T, s os.Signal) int {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	return p.cmd.ProcessState.ExitCode()
 }
 
 // uniqueName is a name for a queue or an exchange of this test.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mirrormq/mirrormq/broker"
 )
@@ -187,43 +190,60 @@ func TestTopologyCommands(t *testing.T) {
 func TestFollowAcknowledgesWhatItPrintedWhenInterrupted(t *testing.T) {
 	c := client{amqpBroker(t)}
 	q := c.queue(t)
-	ctx, interrupt := context.WithCancel(context.Background())
-	stdout, stderr, done := newWatched(), newWatched(), make(chan int, 1)
-	go func() {
-		done <- run(ctx, []string{"mirrormq", "consume", q, "--follow", "--url", c.url}, strings.NewReader(""), stdout, stderr)
-	}()
+	p := start(t, "consume", q, "--follow", "--url", c.url)
 	c.run(t, "", "publish", q, "first").want(t, exitOK)
-	stdout.waitFor(t, "first\n")
+	p.stdout.waitFor(t, "first\n")
 	c.run(t, "", "publish", q, "second").want(t, exitOK)
-	stdout.waitFor(t, "second\n")
-	interrupt()
-	if code := <-done; code != exitOK {
-		t.Fatalf("exit code %d: %s", code, stderr.waitFor(t, ""))
+	p.stdout.waitFor(t, "second\n")
+	if code := p.signal(t, os.Interrupt); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, p.stderr.waitFor(t, ""))
 	}
-	stderr.waitFor(t, "2 messages acknowledged")
+	p.stderr.waitFor(t, "2 messages acknowledged")
 	c.run(t, "", "get", q).want(t, exitEmpty)
 }
 
 func TestAnInterruptedPublisherSaysWhatIsConfirmed(t *testing.T) {
 	c := client{amqpBroker(t)}
 	q := c.queue(t)
-	ctx, interrupt := context.WithCancel(context.Background())
-	stdin, input := io.Pipe()
-	stderr, done := newWatched(), make(chan int, 1)
-	go func() {
-		done <- run(ctx, []string{"mirrormq", "publish", q, "--url", c.url}, stdin, io.Discard, stderr)
-	}()
-	if _, err := io.WriteString(input, "a\nb\n"); err != nil {
+	p := start(t, "publish", q, "--url", c.url)
+	if _, err := io.WriteString(p.stdin, "a\nb\n"); err != nil {
 		t.Fatal(err)
 	}
 	// A line is published as it comes, not when the input ends.
 	c.run(t, "", "consume", q, "--count", "2", "--timeout", "30s").want(t, exitOK).wantOut(t, "a\nb\n")
-	interrupt()
-	if code := <-done; code != exitInterrupted {
+	if code := p.signal(t, os.Interrupt); code != exitInterrupted {
 		t.Fatalf("exit code %d", code)
 	}
-	stderr.waitFor(t, "interrupted; 2 of 2 messages confirmed")
-	_ = input.Close()
+	p.stderr.waitFor(t, "interrupted; 2 of 2 messages confirmed")
+}
+
+func TestAClosedPipeEndsAConsumer(t *testing.T) {
+	c := client{amqpBroker(t)}
+	q := c.queue(t)
+	c.run(t, "", "publish", q, "--count", "2000", "--size", "1KiB").want(t, exitOK)
+	p := &printer{"body", bufio.NewWriterSize(brokenPipe{}, 16)}
+	err := withURL(c.url, func(s *session) error {
+		k := &consumer{session: s, printer: p, queue: q, batch: 10}
+		return k.run(t.Context(), 20, false, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.run(t, "", "declare", "queue", q, "--passive").want(t, exitOK, "2,000 messages, 0 consumers")
+}
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// withURL runs fn with a session.
+func withURL(url string, fn func(*session) error) error {
+	s, err := dial(context.Background(), url, time.Minute)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return fn(s)
 }
 
 func TestWaitingHasAnEnd(t *testing.T) {

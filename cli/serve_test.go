@@ -1,33 +1,28 @@
 package main
 
 import (
-	"context"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // served is a serve command under way.
 type served struct {
+	*process
 	amqp, http string
-	stop       context.CancelFunc
-	done       chan int
-	stderr     *watched
 }
 
 var addressField = regexp.MustCompile(`\b(amqp|http)=(\S+)`)
 
-// serveAt runs serve on free ports until stop.
+// serveAt runs serve on free ports.
 func serveAt(t *testing.T, data string, more ...string) *served {
 	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	s := &served{stop: stop, done: make(chan int, 1), stderr: newWatched()}
-	args := append([]string{"mirrormq", "serve", "--data", data, "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"}, more...)
-	go func() { s.done <- run(ctx, args, strings.NewReader(""), os.Stdout, s.stderr) }()
+	args := append([]string{"serve", "--data", data, "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"}, more...)
+	s := &served{process: start(t, args...)}
 	text := s.stderr.waitFor(t, "broker is ready")
 	for _, m := range addressField.FindAllStringSubmatch(text, -1) {
 		if m[1] == "amqp" {
@@ -44,8 +39,7 @@ func serveAt(t *testing.T, data string, more ...string) *served {
 
 func (s *served) end(t *testing.T) {
 	t.Helper()
-	s.stop()
-	if code := <-s.done; code != exitOK {
+	if code := s.signal(t, syscall.SIGTERM); code != exitOK {
 		t.Fatalf("serve ended with %d: %s", code, s.stderr.waitFor(t, ""))
 	}
 }
