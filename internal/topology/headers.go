@@ -87,11 +87,16 @@ func appendValue(dst []byte, v any) []byte {
 	if n, ok := integer(v); ok {
 		return strconv.AppendInt(append(dst, numberTag), n, 10)
 	}
-	// Decimals, tables and arrays: their encoding tells them apart, types of
-	// the fields within included, as Erlang's terms do.
-	b, err := amqp.AppendTable(append(dst, otherTag), amqp.Table{"": v})
+	return append(append(dst, otherTag), encodeValue(v)...)
+}
+
+// encodeValue is for decimals, tables and arrays: their encoding tells them
+// apart, types of the fields within included, as Erlang's terms do. It isn't
+// given the bytes to append to: they would have to be on the heap then.
+func encodeValue(v any) []byte {
+	b, err := amqp.AppendTable(nil, amqp.Table{"": v})
 	if err != nil { // no parsed table has such a value
-		return append(dst, otherTag)
+		return nil
 	}
 	return b
 }
@@ -102,7 +107,7 @@ func appendFloat(dst []byte, f float64) []byte {
 			return strconv.AppendInt(append(dst, numberTag), int64(f), 10)
 		}
 		whole, _ := big.NewFloat(f).Int(nil)
-		return whole.Append(append(dst, numberTag), 10)
+		return append(append(dst, numberTag), whole.String()...)
 	}
 	return binary.BigEndian.AppendUint64(append(dst, numberTag, '.'), math.Float64bits(f))
 }

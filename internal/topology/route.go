@@ -58,10 +58,10 @@ func (s *State) Route(vhost string, name, key []byte, headers func() amqp.Table,
 		return dst, NoSuchExchange(vhost, string(name))
 	}
 	before := len(dst)
-	var few [8]*exchange
-	w := walk{key: key, headers: headers, dst: dst, exchanges: smallSet[*exchange]{list: append(few[:0], x)}}
-	for i := 0; i < len(w.exchanges.list); i++ {
-		v.visit(w.exchanges.list[i], &w)
+	w := walk{key: key, headers: headers, dst: dst}
+	w.push(x)
+	for i := 0; i < w.exchanges.len(); i++ {
+		v.visit(w.exchanges.at(i), &w)
 	}
 	if w.leaves > 1 {
 		found := w.dst[before:]

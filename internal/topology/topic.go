@@ -120,21 +120,21 @@ func (n *topicNode) bare() bool {
 // any number of words, and can be reached again with each; so those are kept
 // apart. No other node comes twice: it has one parent, which is in the set once.
 func (n *topicNode) match(w *walk) {
-	var few, more, still [16]*topicNode
+	var few, more [16]*topicNode
 	current, following := append(few[:0], n), more[:0]
-	hashes := smallSet[*topicNode]{list: still[:0]}
+	var hashes smallSet[*topicNode]
 	if n.hash != nil {
 		hashes.add(n.hash)
 	}
-	for rest, left := w.key, len(w.key) > 0; left && len(current)+len(hashes.list) > 0; {
+	for rest, left := w.key, len(w.key) > 0; left && len(current)+hashes.len() > 0; {
 		var word []byte
 		word, rest, left = bytes.Cut(rest, dot)
 		following = following[:0]
 		for _, node := range current {
 			following = node.step(word, following)
 		}
-		for _, node := range hashes.list {
-			following = node.step(word, following)
+		for i := range hashes.len() {
+			following = hashes.at(i).step(word, following)
 		}
 		for _, node := range following {
 			if node.hash != nil {
@@ -146,8 +146,8 @@ func (n *topicNode) match(w *walk) {
 	for _, node := range current {
 		node.visit(w)
 	}
-	for _, node := range hashes.list {
-		node.visit(w)
+	for i := range hashes.len() {
+		hashes.at(i).visit(w)
 	}
 }
 
