@@ -47,7 +47,7 @@ func (m *Machine) Apply(index uint64, payload []byte, fx *Effects) error {
 	if b.Err() != nil {
 		return b.Err()
 	}
-	b.payload = nil // the caller's memory
+	b.close()
 	if m.current > 0 {
 		m.entries.put(index, m.current)
 	} else {

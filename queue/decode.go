@@ -74,6 +74,15 @@ func (b *Batch) Open(payload []byte) error {
 	return nil
 }
 
+// close lets go of the caller's memory, and of a buffer that one large batch
+// has made too large to keep.
+func (b *Batch) close() {
+	b.payload = nil
+	if cap(b.ranges) > 1<<16 {
+		b.ranges = nil
+	}
+}
+
 // Err is the first error met, wrapping ErrMalformed.
 func (b *Batch) Err() error { return b.err }
 

@@ -26,6 +26,9 @@ var (
 // makes its dispatcher after it applied all entries of earlier terms, and
 // forgets it when it steps down: all messages are ready in a new one.
 //
+// Consumers and holders are known from the first call that names them; each
+// holder must be closed in the end.
+//
 // A message that was given out costs 8 bytes until it is gone; O(1) in order,
 // else O(log messages), whatever the number of queues and consumers.
 type Dispatcher struct {

@@ -59,6 +59,10 @@ type record struct {
 // second it is reached in 89 years.
 const maxIndex = 1<<48 - 1
 
+// maxMessage is the highest message id that a checkpoint may have. No queue
+// comes near it.
+const maxMessage = 1 << 62
+
 // maxDeliveries is where a delivery count stays.
 const maxDeliveries = 1<<16 - 1
 

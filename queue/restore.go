@@ -75,6 +75,11 @@ func (m *Machine) restoreQueue(in *blockReader, id entry.QueueID) {
 	q := m.newState(id, settings)
 	q.last, q.mark = entry.MessageID(in.uvarint()), entry.MessageID(in.uvarint())
 
+	if q.last > maxMessage {
+		in.fail("last id")
+		return
+	}
+
 	count := in.uvarint()
 	var message, index uint64 // of the message before
 	var run uint32            // messages of entry index not yet counted
