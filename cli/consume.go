@@ -15,7 +15,8 @@ import (
 const (
 	// idleTime is how long no message must come until the queue is asked
 	// whether it is empty.
-	idleTime = 200 * time.Millisecond
+	idleTime    = 50 * time.Millisecond
+	consumerTag = "mirrormq-consume"
 	// ackDelay is how long acknowledgements wait for more of them.
 	ackDelay = 5 * time.Millisecond
 )
@@ -134,8 +135,7 @@ func (k *consumer) run(ctx context.Context, prefetch int, exclusive bool, argume
 	if err := k.session.Qos(prefetch, 0, false); err != nil {
 		return err
 	}
-	const tag = "mirrormq-consume"
-	deliveries, err := k.session.Consume(k.queue, tag, k.noAck, exclusive, false, false, arguments)
+	deliveries, err := k.session.Consume(k.queue, consumerTag, k.noAck, exclusive, false, false, arguments)
 	if err != nil {
 		return err
 	}
@@ -187,8 +187,11 @@ func (k *consumer) loop(ctx context.Context, deliveries <-chan amqp.Delivery) er
 				continue
 			}
 			q, err := k.session.QueueDeclarePassive(k.queue, false, false, false, false, nil)
-			if err != nil || q.Messages == 0 {
+			if err != nil {
 				return err
+			}
+			if q.Messages == 0 {
+				return k.drain(deliveries)
 			}
 			idle.reset(idleTime)
 		case <-late.expired():
@@ -198,6 +201,21 @@ func (k *consumer) loop(ctx context.Context, deliveries <-chan amqp.Delivery) er
 			return fail(exitTimeout, "", "no message for %v; %s received", k.timeout, plural(k.received, "message"))
 		}
 	}
+}
+
+// drain ends the consumer and prints what was on its way: the answer to a
+// cancel comes behind the last delivery, and then the library closes the
+// channel. A large message may well take longer than idleTime to arrive.
+func (k *consumer) drain(deliveries <-chan amqp.Delivery) error {
+	if err := k.session.Cancel(consumerTag, false); err != nil {
+		return err
+	}
+	for d := range deliveries {
+		if err := k.take(&d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // take prints a message, and acknowledges when enough wait for it.
