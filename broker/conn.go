@@ -97,9 +97,15 @@ func (c *conn) serve(ctx context.Context) {
 // read handles frames until the connection is to end. A nil error is a close
 // that both sides agreed on.
 func (c *conn) read(ctx context.Context) error {
+	released := false
 	for {
 		if len(c.dirty) > 0 && !c.reader.Buffered() {
 			c.flush()
+		}
+		if !released && c.state.Load() != connRunning {
+			// What the client holds goes back before it answers, if it does.
+			c.releaseAll()
+			released = true
 		}
 		frame, err := c.reader.Next()
 		if err != nil {
@@ -330,7 +336,7 @@ func (c *conn) abort(err error) {
 func (c *conn) releaseAll() {
 	c.flush()
 	done := make(chan struct{})
-	wait := newCountdown(len(c.channels)+1, func() { close(done) })
+	wait := newCountdown(len(c.channels)+2, func() { close(done) })
 	for _, ch := range c.channels {
 		ch.await()
 		ch.state.Store(channelClosed)
@@ -339,7 +345,9 @@ func (c *conn) releaseAll() {
 	clear(c.channels)
 	c.last = nil
 	c.channelCount.Store(0)
+	c.closedChannels.Store(0)
 	wait.arrive()
+	c.settled(wait.arrive)
 	timeout := time.NewTimer(releaseTimeout)
 	defer timeout.Stop()
 	select {

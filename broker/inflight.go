@@ -19,9 +19,9 @@ func (f *inFlight) fits(size int) bool {
 	return f.count == 0 || f.count < maxInFlightCount && f.bytes+size <= maxInFlightBytes
 }
 
-// depart waits until a submission of size bytes may go and counts it, or
-// returns false when the connection has died.
-func (o *outbox) depart(size int) bool {
+// depart waits until a submission of size bytes may go and counts it. It waits
+// no longer when the connection has died.
+func (o *outbox) depart(l *lane, size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for !o.mu.inFlight.fits(size) && !o.mu.dead {
@@ -29,7 +29,7 @@ func (o *outbox) depart(size int) bool {
 	}
 	o.mu.inFlight.count++
 	o.mu.inFlight.bytes += size
-	return !o.mu.dead
+	l.departed++
 }
 
 // arrived takes a submission out of the count. REQUIRES: mu held.

@@ -40,6 +40,17 @@ type lane struct {
 	confirms []confirmRange // of the publishes in ops
 	held     []*held        // with acks that are not in ops yet
 	listed   bool           // in conn.dirty
+
+	// Guarded by the outbox's mutex: how many submissions departed and landed,
+	// and who waits for the count of landed ones.
+	departed, landed uint64
+	waiters          []laneWaiter
+}
+
+// laneWaiter is called when upto submissions have landed.
+type laneWaiter struct {
+	upto uint64
+	done func()
 }
 
 // confirmRange is adjoining publishes of one channel.
@@ -157,7 +168,7 @@ func (l *lane) appendSettled(h *held) {
 // flight is a submission on its way.
 type flight struct {
 	submission
-	conn     *conn
+	lane     *lane
 	size     int
 	confirms []confirmRange
 	then     func(error)
@@ -166,24 +177,44 @@ type flight struct {
 // submit hands ops to the group. then, if not nil, is called on the group's
 // goroutine with what became of them.
 func (l *lane) submit(ops []byte, confirms []confirmRange, then func(error)) {
-	f := &flight{conn: l.conn, size: len(ops), confirms: confirms, then: then}
+	f := &flight{lane: l, size: len(ops), confirms: confirms, then: then}
 	f.submission = submission{ops: ops, done: f.land}
 	// A connection that died meanwhile still submits: acks that were read
 	// count, and so do publishes.
-	l.conn.depart(f.size)
+	l.conn.waiting.Store(true)
+	l.conn.out.depart(l, f.size)
+	l.conn.waiting.Store(false)
 	l.group.submit(&f.submission)
 }
 
-// depart waits for room among the submissions on their way.
-func (c *conn) depart(size int) {
-	c.waiting.Store(true)
-	c.out.depart(size)
-	c.waiting.Store(false)
+// settled calls done, perhaps on a group's goroutine, when all that was
+// submitted on this lane until now has landed: a method that looks into a queue
+// must see what the same client did to it before.
+func (l *lane) settled(done func()) {
+	out := &l.conn.out
+	out.mu.Lock()
+	if l.departed > l.landed {
+		l.waiters = append(l.waiters, laneWaiter{l.departed, done})
+		out.mu.Unlock()
+		return
+	}
+	out.mu.Unlock()
+	done()
+}
+
+// settled is the same for all lanes of the connection. For its reader.
+func (c *conn) settled(done func()) {
+	wait := newCountdown(len(c.lanes)+1, done)
+	for _, l := range c.lanes {
+		l.settled(wait.arrive)
+	}
+	wait.arrive()
 }
 
 // land confirms the publishes of a submission. Called on the group's goroutine.
 func (f *flight) land(o outcome) {
-	out, told := &f.conn.out, uint64(0)
+	l := f.lane
+	out, told := &l.conn.out, uint64(0)
 	out.mu.Lock()
 	for _, r := range f.confirms {
 		nack := o.err != nil
@@ -202,8 +233,17 @@ func (f *flight) land(o outcome) {
 		}
 	}
 	out.arrived(f.size)
+	l.landed++
+	var due []laneWaiter
+	for n := 0; n < len(l.waiters) && l.waiters[n].upto <= l.landed; n++ {
+		due = l.waiters[:n+1]
+	}
+	l.waiters = l.waiters[len(due):]
 	out.mu.Unlock()
-	f.conn.front.counts.confirmed.Add(told)
+	for _, w := range due {
+		w.done()
+	}
+	l.conn.front.counts.confirmed.Add(told)
 	if f.then != nil {
 		f.then(o.err)
 	}
