@@ -89,22 +89,6 @@ func (ch *channel) run(ctx context.Context, id amqp.MethodID, f func(context.Con
 	})
 }
 
-// runSettled is run for a method that looks into a queue: f is called when all
-// that the connection did before has been done.
-func (ch *channel) runSettled(ctx context.Context, id amqp.MethodID, f func(context.Context) error) {
-	ch.conn.flush()
-	landed := make(chan struct{})
-	ch.conn.settled(func() { close(landed) })
-	ch.run(ctx, id, func(ctx context.Context) error {
-		select {
-		case <-landed:
-			return f(ctx)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	})
-}
-
 // await waits until the channel is the reader's again.
 func (ch *channel) await() {
 	if ch.busy == nil {
@@ -176,15 +160,12 @@ func (ch *channel) closed(id amqp.MethodID) {
 	ch.busy = busy
 	ch.state.Store(channelClosed)
 	ch.conn.work.Add(1)
-	wait := newCountdown(2, func() {
+	ch.release(func() {
 		ch.conn.closedChannels.Add(1)
 		ch.conn.out.method(ch.number, &amqp.ChannelCloseOk{})
 		close(busy)
 		ch.conn.work.Done()
 	})
-	// What it published is in its queues, too, when the client goes on.
-	ch.conn.settled(wait.arrive)
-	ch.release(wait.arrive)
 }
 
 // discard handles a frame on a channel that waits for close-ok.

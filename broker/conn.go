@@ -336,7 +336,7 @@ func (c *conn) abort(err error) {
 func (c *conn) releaseAll() {
 	c.flush()
 	done := make(chan struct{})
-	wait := newCountdown(len(c.channels)+2, func() { close(done) })
+	wait := newCountdown(len(c.channels)+1, func() { close(done) })
 	for _, ch := range c.channels {
 		ch.await()
 		ch.state.Store(channelClosed)
@@ -347,7 +347,6 @@ func (c *conn) releaseAll() {
 	c.channelCount.Store(0)
 	c.closedChannels.Store(0)
 	wait.arrive()
-	c.settled(wait.arrive)
 	timeout := time.NewTimer(releaseTimeout)
 	defer timeout.Stop()
 	select {

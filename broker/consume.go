@@ -209,16 +209,14 @@ func (ch *channel) get(m *amqp.BasicGet) error {
 	busy := make(chan struct{})
 	ch.busy = busy
 	c.work.Add(1)
-	l.settled(func() {
-		l.group.get(q.ID, ch.holder, m.NoAck, func(r getReply) {
-			if r.err != nil {
-				c.report(ch, m.ID(), r.err)
-			} else {
-				s.answer(r)
-			}
-			close(busy)
-			c.work.Done()
-		})
+	l.group.get(q.ID, ch.holder, m.NoAck, func(r getReply) {
+		if r.err != nil {
+			c.report(ch, m.ID(), r.err)
+		} else {
+			s.answer(r)
+		}
+		close(busy)
+		c.work.Done()
 	})
 	return nil
 }

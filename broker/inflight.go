@@ -21,7 +21,7 @@ func (f *inFlight) fits(size int) bool {
 
 // depart waits until a submission of size bytes may go and counts it. It waits
 // no longer when the connection has died.
-func (o *outbox) depart(l *lane, size int) {
+func (o *outbox) depart(size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for !o.mu.inFlight.fits(size) && !o.mu.dead {
@@ -29,7 +29,6 @@ func (o *outbox) depart(l *lane, size int) {
 	}
 	o.mu.inFlight.count++
 	o.mu.inFlight.bytes += size
-	l.departed++
 }
 
 // arrived takes a submission out of the count. REQUIRES: mu held.

@@ -40,17 +40,6 @@ type lane struct {
 	confirms []confirmRange // of the publishes in ops
 	held     []*held        // with acks that are not in ops yet
 	listed   bool           // in conn.dirty
-
-	// Guarded by the outbox's mutex: how many submissions departed and landed,
-	// and who waits for the count of landed ones.
-	departed, landed uint64
-	waiters          []laneWaiter
-}
-
-// laneWaiter is called when upto submissions have landed.
-type laneWaiter struct {
-	upto uint64
-	done func()
 }
 
 // confirmRange is adjoining publishes of one channel.
@@ -182,39 +171,15 @@ func (l *lane) submit(ops []byte, confirms []confirmRange, then func(error)) {
 	// A connection that died meanwhile still submits: acks that were read
 	// count, and so do publishes.
 	l.conn.waiting.Store(true)
-	l.conn.out.depart(l, f.size)
+	l.conn.out.depart(f.size)
 	l.conn.waiting.Store(false)
 	l.group.submit(&f.submission)
 }
 
-// settled calls done, perhaps on a group's goroutine, when all that was
-// submitted on this lane until now has landed: a method that looks into a queue
-// must see what the same client did to it before.
-func (l *lane) settled(done func()) {
-	out := &l.conn.out
-	out.mu.Lock()
-	if l.departed > l.landed {
-		l.waiters = append(l.waiters, laneWaiter{l.departed, done})
-		out.mu.Unlock()
-		return
-	}
-	out.mu.Unlock()
-	done()
-}
-
-// settled is the same for all lanes of the connection. For its reader.
-func (c *conn) settled(done func()) {
-	wait := newCountdown(len(c.lanes)+1, done)
-	for _, l := range c.lanes {
-		l.settled(wait.arrive)
-	}
-	wait.arrive()
-}
-
 // land confirms the publishes of a submission. Called on the group's goroutine.
 func (f *flight) land(o outcome) {
-	l := f.lane
-	out, told := &l.conn.out, uint64(0)
+	c := f.lane.conn
+	out, told := &c.out, uint64(0)
 	out.mu.Lock()
 	for _, r := range f.confirms {
 		nack := o.err != nil
@@ -233,17 +198,8 @@ func (f *flight) land(o outcome) {
 		}
 	}
 	out.arrived(f.size)
-	l.landed++
-	var due []laneWaiter
-	for n := 0; n < len(l.waiters) && l.waiters[n].upto <= l.landed; n++ {
-		due = l.waiters[:n+1]
-	}
-	l.waiters = l.waiters[len(due):]
 	out.mu.Unlock()
-	for _, w := range due {
-		w.done()
-	}
-	l.conn.front.counts.confirmed.Add(told)
+	c.front.counts.confirmed.Add(told)
 	if f.then != nil {
 		f.then(o.err)
 	}

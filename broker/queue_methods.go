@@ -43,7 +43,7 @@ func (ch *channel) queueDeclare(ctx context.Context, m *amqp.QueueDeclare) error
 	if wanted.AckQuorum, err = ackQuorumArgument(m.Arguments, c.front.config.copies); err != nil {
 		return err
 	}
-	ch.runSettled(ctx, m.ID(), func(ctx context.Context) error {
+	ch.run(ctx, m.ID(), func(ctx context.Context) error {
 		c.front.counts.queuesDeclared.Add(1)
 		q, created, err := c.front.core.declareQueue(ctx, wanted)
 		if err != nil {
@@ -96,7 +96,7 @@ func (ch *channel) queueDeclarePassive(ctx context.Context, m *amqp.QueueDeclare
 	if err != nil {
 		return err
 	}
-	ch.runSettled(ctx, m.ID(), func(ctx context.Context) error { return ch.queueDeclared(ctx, q, false, m.NoWait) })
+	ch.run(ctx, m.ID(), func(ctx context.Context) error { return ch.queueDeclared(ctx, q, false, m.NoWait) })
 	return nil
 }
 
@@ -146,7 +146,7 @@ func (ch *channel) queueDelete(ctx context.Context, m *amqp.QueueDelete) error {
 		answer(0)
 		return nil
 	}
-	ch.runSettled(ctx, m.ID(), func(ctx context.Context) error {
+	ch.run(ctx, m.ID(), func(ctx context.Context) error {
 		n, err := c.front.core.deleteQueue(ctx, q, m.IfUnused, m.IfEmpty)
 		if err == nil {
 			answer(n)
@@ -161,7 +161,7 @@ func (ch *channel) queuePurge(ctx context.Context, m *amqp.QueuePurge) error {
 	if err != nil {
 		return err
 	}
-	ch.runSettled(ctx, m.ID(), func(ctx context.Context) error {
+	ch.run(ctx, m.ID(), func(ctx context.Context) error {
 		n, err := ch.conn.front.core.purgeQueue(ctx, q)
 		if err == nil && !m.NoWait {
 			ch.reply(&amqp.QueuePurgeOk{MessageCount: count32(n)})
