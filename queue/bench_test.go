@@ -295,3 +295,25 @@ func BenchmarkRestore1M(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCloseHolder closes one of 100 holders that hold 1,000,000 messages
+// of a queue together: the cost that CloseHolder's comment speaks of.
+func BenchmarkCloseHolder(b *testing.B) {
+	m := NewMachine()
+	fill(m, 1, 1_000_000, 10)
+	var d *Dispatcher
+	next := HolderID(100)
+	for b.Loop() {
+		if next == 100 {
+			b.StopTimer()
+			d, next = NewDispatcher(m), 0
+			for h := range HolderID(100) {
+				must(d.Attach(Consumer{ID: ConsumerID(h + 1), Holder: h, Queue: 1}))
+			}
+			d.DispatchPending(func(Delivery) {})
+			b.StartTimer()
+		}
+		d.CloseHolder(next)
+		next++
+	}
+}

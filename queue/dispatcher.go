@@ -87,10 +87,9 @@ func (d *Dispatcher) Detach(id ConsumerID) {
 	}
 	delete(d.consumers, id)
 	c.detached = true
-	c.leave()
+	c.leave() // if it was woken, passOn lets the holder's next have its turn
 	c.outlet.consumers--
 	c.outlet.exclusive = false
-	d.wake(c.holder) // should it have been woken
 	if c.held == 0 {
 		d.dismiss(c)
 	}
