@@ -39,15 +39,6 @@ func (a *admin) declare(queue, queueType string) error {
 	return nil
 }
 
-// waiting is the number of ready messages.
-func (a *admin) waiting(queue string) (int, error) {
-	q, err := a.ch.QueueDeclarePassive(queue, true, false, false, false, nil)
-	if err != nil {
-		return 0, fmt.Errorf("bench: look at %s: %w", queue, err)
-	}
-	return q.Messages, nil
-}
-
 func (a *admin) delete(queue string) error {
 	if _, err := a.ch.QueueDelete(queue, false, false, false); err != nil {
 		return fmt.Errorf("bench: delete %s: %w", queue, err)

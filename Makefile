@@ -1,0 +1,61 @@
+# `make` lists the targets. run, test, build and generate need only Go and
+# make; what else needs more installs it (as root) or skips and says why.
+
+GO ?= go
+BINARY := mirrormq
+# Where `make run` keeps its data and listens.
+DATA ?= data/b1
+AMQP ?= 127.0.0.1:5672
+HTTP ?= 127.0.0.1:15672
+# make crash: how often the broker is killed. make fuzz: seconds for all targets.
+ROUNDS ?= 100
+FUZZ_SECONDS ?= 60
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test race check generate conformance smoke crash fuzz bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## build and start a broker (AMQP 5672, HTTP 15672, data in data/b1)
+	./$(BINARY) serve --name b1 --data $(DATA) --amqp $(AMQP) --http $(HTTP)
+
+build: ## build the static binary ./mirrormq
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BINARY) ./cli
+
+test: ## run the tests
+	$(GO) test ./...
+
+race: ## run the tests under the race detector
+	$(GO) test -race ./...
+
+check: ## gofmt, vet, staticcheck and the rules of internal/lint
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) test -count=1 ./internal/lint
+
+generate: ## make the generated code again
+	$(GO) generate ./...
+
+conformance: build ## the tests of rabbitmq/amqp091-go against our broker
+	BINARY=./$(BINARY) internal/conformance/run
+
+smoke: build ## other client libraries against our broker
+	$(GO) run ./internal/launch/with -binary ./$(BINARY) -- internal/smoke/run
+
+crash: build ## kill the broker ROUNDS times, and lose nothing
+	MIRRORMQ_CRASH_ROUNDS=$(ROUNDS) MIRRORMQ_BINARY=$(CURDIR)/$(BINARY) $(GO) test -count=1 -v -timeout 60m -run Crash ./internal/crashtest
+
+fuzz: ## every fuzz target in turn, FUZZ_SECONDS in all
+	.ci/fuzz $(FUZZ_SECONDS)
+
+bench: ## measure our broker and Debian's RabbitMQ in turn, print the ratios
+	bench/compare-rabbitmq
+
+clean: ## remove the binary and the data of make run
+	rm -rf $(BINARY) data
