@@ -121,4 +121,7 @@ type core interface {
 //	settled(h queue.HolderID, q entry.QueueID, ranges []entry.Range)
 //	      tells the dispatcher that the holder acked, rejected or returned these
 //	      (frees prefetch at once). Call it before the submit with their Settle or Return op.
+//	deadLetter(h queue.HolderID, q *topology.Queue, ranges []entry.Range, done func())
+//	      the same for what the holder rejected and q dead-letters; no op follows.
+//	      done is called when it has been dead-lettered, or the broker stops
 //	closeHolder(h queue.HolderID, done func())                  detaches consumers and requeues all that the holder has

@@ -40,8 +40,10 @@ type Broker struct {
 	web     *admin.Server
 	front   *front
 	alarms  *alarms
-	counts  *counters
-	ready   atomic.Bool
+	// deadLetters is the worker that dead-letters messages of all groups.
+	deadLetters *deadLetters
+	counts      *counters
+	ready       atomic.Bool
 
 	amqpListener, amqpsListener, httpListener net.Listener
 
@@ -77,6 +79,7 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 		failedChannel: make(chan struct{}), failed: make(chan error, 1),
 	}
 	b.context, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	b.deadLetters = newDeadLetters(b)
 	if err := b.start(ctx); err != nil {
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 		defer cancel()
@@ -111,6 +114,7 @@ func (b *Broker) start(ctx context.Context) error {
 	for _, g := range b.groups {
 		go g.run()
 	}
+	b.background.Go(func() { b.deadLetters.run(b.context) })
 	if err := b.lead(ctx); err != nil {
 		return err
 	}
@@ -193,6 +197,7 @@ func (b *Broker) stop(ctx context.Context) error {
 		b.front.Stop(ctx, "broker forced connection closure with reason 'shutdown'")
 	}
 	b.drain(ctx)
+	b.deadLetters.drain(ctx)
 	b.cancel()
 	b.background.Wait()
 	for _, g := range b.groups {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
 	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/topology"
 	"github.com/mirrormq/mirrormq/queue"
 )
 
@@ -184,8 +185,8 @@ func (ch *channel) discard(f amqp.Frame) {
 
 // uses returns what the channel holds of a queue, and makes the channel known
 // to the queue's group.
-func (ch *channel) uses(q entry.QueueID, l *lane) *held {
-	if h := ch.held[q]; h != nil {
+func (ch *channel) uses(q *topology.Queue, l *lane) *held {
+	if h := ch.held[q.ID]; h != nil {
 		return h
 	}
 	known := false
@@ -199,10 +200,11 @@ func (ch *channel) uses(q entry.QueueID, l *lane) *held {
 		}
 	}
 	h := &held{lane: l, queue: q, channel: ch}
+	_, _, _, h.deadLetters = deadLetterExchange(q)
 	if ch.held == nil {
 		ch.held = make(map[entry.QueueID]*held)
 	}
-	ch.held[q] = h
+	ch.held[q.ID] = h
 	return h
 }
 
@@ -233,19 +235,19 @@ func (ch *channel) frame(ctx context.Context, f amqp.Frame) (amqp.MethodID, erro
 		if err := v.Parse(arguments); err != nil {
 			return id, err
 		}
-		return id, ch.settle(v.DeliveryTag, v.Multiple, false)
+		return id, ch.settle(v.DeliveryTag, v.Multiple, acked)
 	case amqp.IDBasicNack:
 		var v amqp.NackView
 		if err := v.Parse(arguments); err != nil {
 			return id, err
 		}
-		return id, ch.settle(v.DeliveryTag, v.Multiple, v.Requeue)
+		return id, ch.settle(v.DeliveryTag, v.Multiple, nacked(v.Requeue))
 	case amqp.IDBasicReject:
 		var v amqp.RejectView
 		if err := v.Parse(arguments); err != nil {
 			return id, err
 		}
-		return id, ch.settle(v.DeliveryTag, false, v.Requeue)
+		return id, ch.settle(v.DeliveryTag, false, nacked(v.Requeue))
 	}
 	m, err := amqp.ParseMethod(f.Payload)
 	if err != nil {

@@ -61,7 +61,7 @@ func (ch *channel) consume(ctx context.Context, m *amqp.BasicConsume) error {
 		return notHere(q)
 	}
 	s := &subscriber{
-		id: c.front.core.newConsumer(), tag: m.ConsumerTag, channel: ch, queue: q, held: ch.uses(q.ID, l),
+		id: c.front.core.newConsumer(), tag: m.ConsumerTag, channel: ch, queue: q, held: ch.uses(q, l),
 		noAck: m.NoAck, exclusive: m.Exclusive, prefetch: ch.prefetch.Load(), arguments: m.Arguments,
 	}
 	ch.run(ctx, m.ID(), func(ctx context.Context) error { return s.attach(ctx, m.NoWait) })
@@ -205,7 +205,7 @@ func (ch *channel) get(m *amqp.BasicGet) error {
 		return notHere(q)
 	}
 	c.flush()
-	s := &subscriber{channel: ch, queue: q, held: ch.uses(q.ID, l), noAck: m.NoAck, get: true}
+	s := &subscriber{channel: ch, queue: q, held: ch.uses(q, l), noAck: m.NoAck, get: true}
 	busy := make(chan struct{})
 	ch.busy = busy
 	c.work.Add(1)

@@ -33,6 +33,10 @@ type group struct {
 	// orphaned is told, on the loop's goroutine, of a queue whose last
 	// consumer went. It calls then once the queue is deleted, if it is to be.
 	orphaned func(q entry.QueueID, then func())
+	// deadLetters is the broker's worker, and dying what it has of this group,
+	// in order.
+	deadLetters *deadLetters
+	dying       []*deaths
 	// keep writes checkpoints; nil for the volatile group.
 	keep *keeper
 
@@ -185,5 +189,9 @@ func (g *group) forget(a *attached) {
 // refused is called when the loop ends. Consumers hear of it by their
 // connections' end.
 func (g *group) refused(err error) {
+	for _, x := range g.dying {
+		x.finished()
+	}
+	g.dying = nil
 	g.logger.Debug("group ended", slog.Uint64("group", uint64(g.id)), slog.Any("err", err))
 }

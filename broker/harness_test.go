@@ -29,6 +29,8 @@ func memoryBroker(t testing.TB, groups int) *Broker {
 		logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	b.context, b.cancel = context.WithCancel(context.Background())
+	b.deadLetters = newDeadLetters(b)
+	b.background.Go(func() { b.deadLetters.run(b.context) })
 	l := newLoop("topology", b.logger, b.session, b.fail)
 	b.topology = newTopologyGroup(l, topology.New())
 	b.topology.deleted = b.unregistered
@@ -40,7 +42,7 @@ func memoryBroker(t testing.TB, groups int) *Broker {
 		order := newVolatile()
 		l.order = order
 		g := newGroup(entry.GroupID(id+1), l, queue.NewMachine(), b.counts)
-		g.orphaned = b.orphaned
+		g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
 		g.bodies = memoryBodies{order}
 		b.groups[g.id] = g
 	}

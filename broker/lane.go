@@ -2,6 +2,7 @@ package broker
 
 import (
 	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/topology"
 	"github.com/mirrormq/mirrormq/queue"
 )
 
@@ -24,6 +25,7 @@ type queueGroup interface {
 	limit(queue.HolderID, uint32)
 	get(entry.QueueID, queue.HolderID, bool, func(getReply))
 	settled(queue.HolderID, entry.QueueID, []entry.Range)
+	deadLetter(queue.HolderID, *topology.Queue, []entry.Range, func())
 	closeHolder(queue.HolderID, func())
 }
 
@@ -124,7 +126,10 @@ func (c *conn) flush() {
 func (l *lane) flush() {
 	for _, h := range l.held {
 		h.listed = false
-		l.appendSettled(h)
+		if l.ops == nil {
+			l.ops = takeOps()
+		}
+		l.ops = h.appendSettled(l.ops)
 	}
 	clear(l.held)
 	l.held = l.held[:0]
@@ -136,22 +141,26 @@ func (l *lane) flush() {
 	l.submit(ops, confirms, nil)
 }
 
-// appendSettled moves a queue's acks into the ops. The group is told at once,
-// so that the consumers' prefetch is free before the log has the acks.
-func (l *lane) appendSettled(h *held) {
-	if l.ops == nil {
-		l.ops = takeOps()
+// deadLetterBytes is what a rejected message counts for among a connection's
+// submissions until its dead letters are in their queues: so a client that
+// rejects faster than the worker publishes is not read.
+const deadLetterBytes = 1 << 10
+
+// deadLetter hands rejected messages to the group.
+func (l *lane) deadLetter(h queue.HolderID, q *topology.Queue, ranges []entry.Range) {
+	size := 0
+	for _, r := range ranges {
+		size += int(r.Len()) * deadLetterBytes
 	}
-	if len(h.settled) > 0 {
-		l.ops = queue.AppendSettle(l.ops, h.queue, h.settled)
-		l.group.settled(h.channel.holder, h.queue, h.settled)
-	}
-	if len(h.returns) > 0 {
-		l.ops = queue.AppendReturn(l.ops, h.queue, h.returns)
-		l.group.settled(h.channel.holder, h.queue, h.returns)
-	}
-	// The ranges belong to the group now.
-	h.settled, h.returns = nil, nil
+	c := l.conn
+	c.waiting.Store(true)
+	c.out.depart(size)
+	c.waiting.Store(false)
+	l.group.deadLetter(h, q, ranges, func() {
+		c.out.mu.Lock()
+		c.out.arrived(size)
+		c.out.mu.Unlock()
+	})
 }
 
 // flight is a submission on its way.

@@ -73,7 +73,7 @@ func (b *Broker) openGroup(id entry.GroupID) error {
 	}
 	l := newLoop(fmt.Sprintf("queues-%d", id), b.logger, b.session, b.fail)
 	g := newGroup(id, l, state, b.counts)
-	g.orphaned = b.orphaned
+	g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
 	g.node, g.keep, err = b.join(l, id, at)
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (b *Broker) openVolatile() {
 	l := newLoop("volatile", b.logger, b.session, b.fail)
 	l.order = order
 	g := newGroup(entry.Volatile, l, queue.NewMachine(), b.counts)
-	g.orphaned = b.orphaned
+	g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
 	g.bodies = memoryBodies{order}
 	b.groups[entry.Volatile] = g
 }

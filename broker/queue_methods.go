@@ -28,7 +28,7 @@ func (ch *channel) queueDeclare(ctx context.Context, m *amqp.QueueDeclare) error
 	if m.Queue == "" {
 		m.Queue = generatedName("amq.gen-")
 	}
-	err := c.firstRefusal(always(reserved), c.may(topology.Configure, topology.QueueKind, m.Queue))
+	err := c.firstRefusal(always(reserved), c.may(topology.Configure, topology.QueueKind, m.Queue), c.mayDeadLetter(m))
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,9 @@ func (b *Broker) deleteQueue(ctx context.Context, q *topology.Queue, ifUnused, i
 			return 0, topology.QueueInUse(q.Vhost, q.Name)
 		}
 	}
+	if err := g.awaitDeaths(ctx, q.ID); err != nil {
+		return 0, err
+	}
 	results, err := g.do(ctx, queue.AppendDelete(takeOps(), q.ID, ifEmpty))
 	if err != nil {
 		return 0, err
@@ -216,9 +219,11 @@ func (b *Broker) unregistered(queues []*topology.Queue) {
 // discard deletes a queue from the group if it is there.
 func (g *group) discard(q entry.QueueID) {
 	g.call(func() {
-		if _, there := g.state.Queue(q); there {
-			g.own = queue.AppendDelete(g.own, q, false)
-		}
+		g.afterDeaths(q, func() {
+			if _, there := g.state.Queue(q); there {
+				g.own = queue.AppendDelete(g.own, q, false)
+			}
+		})
 	})
 }
 

@@ -5,8 +5,6 @@ import (
 	"sync"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
-	"github.com/mirrormq/mirrormq/internal/entry"
-	"github.com/mirrormq/mirrormq/queue"
 )
 
 // maxTxBytes bounds what one transaction may hold until its commit.
@@ -31,9 +29,9 @@ type txPart struct {
 
 // txAck is an ack, nack or reject.
 type txAck struct {
-	tag     uint64
-	entry   unackedEntry
-	requeue bool
+	tag   uint64
+	entry unackedEntry
+	to    fate
 }
 
 func (ch *channel) txSelect() error {
@@ -74,10 +72,10 @@ func (tx *transaction) part(l *lane) *txPart {
 }
 
 // settle buffers an ack, nack or reject.
-func (tx *transaction) settle(ch *channel, tag uint64, multiple, requeue bool) error {
+func (tx *transaction) settle(ch *channel, tag uint64, multiple bool, to fate) error {
 	if multiple {
 		ok := ch.unacked.takeUpTo(tag, func(tag uint64, e unackedEntry) {
-			tx.acks = append(tx.acks, txAck{tag, e, requeue})
+			tx.acks = append(tx.acks, txAck{tag, e, to})
 		})
 		if !ok {
 			return unknownTag(tag)
@@ -88,7 +86,7 @@ func (tx *transaction) settle(ch *channel, tag uint64, multiple, requeue bool) e
 	if !ok {
 		return unknownTag(tag)
 	}
-	tx.acks = append(tx.acks, txAck{tag, e, requeue})
+	tx.acks = append(tx.acks, txAck{tag, e, to})
 	return nil
 }
 
@@ -103,7 +101,7 @@ func (ch *channel) txCommit(ctx context.Context) error {
 		return tx.err
 	}
 	ch.conn.flush()
-	tx.settleAll(ch)
+	tx.settleAll()
 	ch.run(ctx, amqp.IDTxCommit, func(ctx context.Context) error {
 		if err := tx.commit(ctx); err != nil {
 			return amqp.InternalError("transaction not committed: %v", err)
@@ -118,30 +116,18 @@ func (ch *channel) txCommit(ctx context.Context) error {
 }
 
 // settleAll appends the acks to the parts of their groups.
-func (tx *transaction) settleAll(ch *channel) {
+func (tx *transaction) settleAll() {
 	var touched []*held
 	for _, a := range tx.acks {
 		h := a.entry.held
-		if len(h.settled) == 0 && len(h.returns) == 0 {
+		if h.empty() {
 			touched = append(touched, h)
 		}
-		if a.requeue {
-			h.returns = entry.AppendID(h.returns, a.entry.message)
-		} else {
-			h.settled = entry.AppendID(h.settled, a.entry.message)
-		}
+		h.note(a.entry.message, a.to)
 	}
 	for _, h := range touched {
 		p := tx.part(h.lane)
-		if len(h.settled) > 0 {
-			p.ops = queue.AppendSettle(p.ops, h.queue, h.settled)
-			h.lane.group.settled(ch.holder, h.queue, h.settled)
-		}
-		if len(h.returns) > 0 {
-			p.ops = queue.AppendReturn(p.ops, h.queue, h.returns)
-			h.lane.group.settled(ch.holder, h.queue, h.returns)
-		}
-		h.settled, h.returns = nil, nil
+		p.ops = h.appendSettled(p.ops)
 	}
 }
 

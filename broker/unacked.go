@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/topology"
 )
 
 // unackedChunk is how many delivery tags share a chunk: the bits of a word.
@@ -14,12 +15,14 @@ const unackedChunk = 64
 // connection's reader: where an ack must go, and which acks wait there for the
 // next submission.
 type held struct {
-	lane    *lane
-	queue   entry.QueueID
-	settled []entry.Range // acked or rejected
-	returns []entry.Range // to be requeued
-	listed  bool          // in lane.held
-	channel *channel
+	lane        *lane
+	queue       *topology.Queue
+	deadLetters bool          // the queue has a dead-letter exchange
+	settled     []entry.Range // acked, or rejected by a queue without one
+	returns     []entry.Range // to be requeued
+	rejected    []entry.Range // to be dead-lettered
+	listed      bool          // in lane.held
+	channel     *channel
 }
 
 // unackedEntry is one delivery that waits for its ack.
