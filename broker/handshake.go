@@ -56,6 +56,9 @@ func (s *session) clientName() string {
 	return ""
 }
 
+// compatibleVersion is the RabbitMQ whose behaviour clients can expect.
+const compatibleVersion = "3.13.7"
+
 // serverProperties are what connection.start says. Clients look for the
 // capabilities, and some for the product and the version.
 func serverProperties(c frontConfig) amqp.Table {
@@ -72,11 +75,15 @@ func serverProperties(c frontConfig) amqp.Table {
 			"direct_reply_to":              true,
 		},
 		"cluster_name": c.name,
-		"product":      "MirrorMQ",
-		"version":      c.version,
-		"platform":     runtime.Version(),
-		"copyright":    "MirrorMQ contributors",
-		"information":  "Licensed under the Apache License 2.0",
+		// Clients choose by product and version how they behave: kombu, for
+		// one, takes prefetch as shared by the connection for any other.
+		"product":          "RabbitMQ",
+		"version":          compatibleVersion,
+		"broker":           "MirrorMQ",
+		"mirrormq_version": c.version,
+		"platform":         runtime.Version(),
+		"copyright":        "MirrorMQ contributors",
+		"information":      "Licensed under the Apache License 2.0",
 	}
 }
 
