@@ -55,7 +55,6 @@ func (o deleteVhost) apply(s *State, fx *Effects) OpResult {
 		}
 	}
 	for _, q := range h.queues {
-		q.in = nil
 		fx.QueuesDeleted = append(fx.QueuesDeleted, q)
 	}
 	for _, u := range s.users {
@@ -209,6 +208,7 @@ func (o declareQueue) apply(s *State, fx *Effects) OpResult {
 	}
 	s.ordinal++
 	q.ordinal = s.ordinal
+	q.in = new([]*binding)
 	h.queues[q.Name] = q
 	s.queues[q.ID] = q
 	fx.QueuesAdded = append(fx.QueuesAdded, q)

@@ -53,7 +53,7 @@ func (b *binding) identity() bindingKey {
 
 func (b *binding) incoming() *[]*binding {
 	if b.queue != nil {
-		return &b.queue.in
+		return b.queue.in
 	}
 	return &b.exchange.in
 }

@@ -111,7 +111,7 @@ func (s *State) checkpointBindings(w *checkpointWriter, vhosts []string, queues 
 		}
 	}
 	for _, q := range queues {
-		write(q.in)
+		write(*q.in)
 	}
 	for _, name := range vhosts {
 		h := s.vhosts[name]

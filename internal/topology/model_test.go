@@ -143,7 +143,9 @@ func (m *model) deleteQueues(gone func(Queue) bool) Code {
 		}
 	}
 	m.queues = slices.DeleteFunc(m.queues, gone)
-	m.removeBindings(func(b Binding) bool { return !b.ToExchange && slices.Contains(names, [2]string{b.Vhost, b.Destination}) })
+	m.removeBindings(func(b Binding) bool {
+		return !b.ToExchange && slices.Contains(names, [2]string{b.Vhost, b.Destination})
+	})
 	if names == nil {
 		return Missing
 	}

@@ -28,8 +28,9 @@ type Queue struct {
 
 	// ordinal grows with each queue declared: the order of Route's answers.
 	ordinal uint64
-	// in has the bindings to this queue; binding.at is the place in it.
-	in []*binding
+	// in has the bindings to this queue; binding.at is the place in it. Behind
+	// a pointer, so that a Queue can be copied without the lock.
+	in *[]*binding
 }
 
 // Volatile reports whether the queue's messages are in one broker's memory.

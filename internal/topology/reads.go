@@ -119,7 +119,7 @@ func (s *State) BindingsFrom(vhost, exchange string) []Binding {
 // BindingsToQueue lists the bindings to a queue.
 func (s *State) BindingsToQueue(vhost, queue string) []Binding {
 	if q := s.Queue(vhost, queue); q != nil {
-		return views(slices.Clone(q.in))
+		return views(slices.Clone(*q.in))
 	}
 	return nil
 }

@@ -78,8 +78,8 @@ func (h *vhost) removeExchange(x *exchange, fx *Effects) {
 func (h *vhost) removeQueue(q *Queue, fx *Effects) {
 	delete(h.queues, q.Name)
 	fx.QueuesDeleted = append(fx.QueuesDeleted, q)
-	for len(q.in) > 0 {
-		h.unbind(q.in[len(q.in)-1], fx)
+	for len(*q.in) > 0 {
+		h.unbind((*q.in)[len(*q.in)-1], fx)
 	}
 }
 
