@@ -157,7 +157,7 @@ func (c *conn) channelFrame(ctx context.Context, f amqp.Frame) {
 	switch {
 	case ch == nil:
 		if err := c.openChannel(f); err != nil {
-			c.report(nil, amqp.IDChannelOpen, err)
+			c.report(nil, 0, err)
 		}
 	case !ch.isOpen():
 		ch.discard(f)
@@ -247,7 +247,7 @@ func (c *conn) sweep() {
 // control handles a frame on channel 0. done is true after the client's close.
 func (c *conn) control(ctx context.Context, f amqp.Frame) (done bool, err error) {
 	if f.Type != amqp.FrameMethod {
-		c.report(nil, 0, amqp.UnexpectedFrame("expected method frame, got non method frame instead"))
+		c.report(nil, 0, amqp.UnexpectedFrame("type %d, all octets = <<>>", f.Type))
 		return false, nil
 	}
 	m, err := amqp.ParseMethod(f.Payload)
@@ -267,7 +267,7 @@ func (c *conn) control(ctx context.Context, f amqp.Frame) (done bool, err error)
 	case *amqp.ConnectionCloseOk:
 		return true, nil
 	default:
-		c.report(nil, m.ID(), amqp.CommandInvalid("method %v on channel 0", m.ID()))
+		c.report(nil, m.ID(), amqp.ChannelError("unexpected method in connection state running"))
 	}
 	return false, nil
 }

@@ -31,17 +31,18 @@ func (ch *channel) exchangeDeclare(ctx context.Context, m *amqp.ExchangeDeclare)
 		answer()
 		return nil
 	}
-	if !knownExchangeKind(m.Type) {
-		return topology.UnknownExchangeKind(m.Type)
+	wanted := &topology.Exchange{
+		Vhost: c.vhost, Name: m.Exchange, Kind: m.Type, Durable: m.Durable,
+		AutoDelete: m.AutoDelete, Internal: m.Internal, Arguments: m.Arguments,
+	}
+	malformed := topology.CheckNewExchange(wanted)
+	if malformed != nil && malformed.Connection {
+		return malformed // An unknown type, which comes before all else.
 	}
 	err := c.firstRefusal(always(topology.CheckNotDefaultExchange(m.Exchange)),
 		c.may(topology.Configure, topology.ExchangeKind, m.Exchange), find)
 	if err != nil {
 		return err
-	}
-	wanted := &topology.Exchange{
-		Vhost: c.vhost, Name: m.Exchange, Kind: m.Type, Durable: m.Durable,
-		AutoDelete: m.AutoDelete, Internal: m.Internal, Arguments: m.Arguments,
 	}
 	if x != nil {
 		if refusal := topology.CheckExchangeEquivalent(x, wanted); refusal != nil {
@@ -50,7 +51,7 @@ func (ch *channel) exchangeDeclare(ctx context.Context, m *amqp.ExchangeDeclare)
 		answer()
 		return nil
 	}
-	if err := ch.newExchange(wanted); err != nil {
+	if err := ch.newExchange(wanted, malformed); err != nil {
 		return err
 	}
 	ops, err := topology.AppendDeclareExchange(takeOps(), wanted)
@@ -69,27 +70,16 @@ func (ch *channel) exchangeDeclare(ctx context.Context, m *amqp.ExchangeDeclare)
 }
 
 // newExchange checks what only the declarer of a new exchange has to heed.
-func (ch *channel) newExchange(wanted *topology.Exchange) error {
+func (ch *channel) newExchange(wanted *topology.Exchange, malformed *amqp.Error) error {
 	c := ch.conn
-	checks := []func(*topology.State) *amqp.Error{always(topology.CheckNewExchangeName(wanted.Name))}
-	switch alternate := wanted.Arguments["alternate-exchange"].(type) {
-	case nil:
-	case string:
+	checks := []func(*topology.State) *amqp.Error{
+		always(topology.CheckNewExchangeName(wanted.Name)), always(malformed),
+	}
+	if alternate, ok := wanted.Arguments["alternate-exchange"].(string); ok {
 		checks = append(checks, c.may(topology.Read, topology.ExchangeKind, wanted.Name),
 			c.may(topology.Write, topology.ExchangeKind, alternate))
-	default:
-		checks = append(checks, always(amqp.PreconditionFailed(
-			"invalid type for arg 'alternate-exchange' in exchange '%s' in vhost '%s'", wanted.Name, wanted.Vhost)))
 	}
 	return c.firstRefusal(checks...)
-}
-
-func knownExchangeKind(kind string) bool {
-	switch kind {
-	case "direct", "fanout", "topic", "headers":
-		return true
-	}
-	return false
 }
 
 func (ch *channel) exchangeDelete(ctx context.Context, m *amqp.ExchangeDelete) error {
@@ -145,6 +135,11 @@ func (ch *channel) bind(ctx context.Context, id amqp.MethodID, add bool, ok amqp
 		always(topology.CheckNotDefaultExchange(b.Source)),
 		c.may(topology.Read, topology.ExchangeKind, b.Source),
 		func(s *topology.State) *amqp.Error {
+			if x := s.Exchange(b.Vhost, b.Source); x != nil && add {
+				if malformed := topology.CheckBinding(x.Kind, b.Arguments); malformed != nil {
+					return malformed
+				}
+			}
 			if b.ToExchange {
 				return nil
 			}

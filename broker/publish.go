@@ -2,7 +2,8 @@ package broker
 
 import (
 	"context"
-	"strconv"
+	"fmt"
+	"math/big"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
 )
@@ -41,11 +42,10 @@ func (in *incoming) drop() { *in = incoming{} }
 
 // unexpectedMethod is the error for a method where content should come.
 func (in *incoming) unexpectedMethod() error {
-	what := "header"
 	if in.phase == contentBody {
-		what = "body"
+		return amqp.UnexpectedFrame("expected content body, got non content body frame instead").At(amqp.IDBasicPublish)
 	}
-	return amqp.UnexpectedFrame("expected content %s for class 60, got non content %s frame instead", what, what)
+	return amqp.UnexpectedFrame("expected content header for class 60, got non content header frame instead").At(amqp.IDBasicPublish)
 }
 
 // publish handles basic.publish. The exchange is looked up at once, so that a
@@ -115,21 +115,35 @@ func (c *conn) validProperties(properties amqp.RawProperties) error {
 	return nil
 }
 
-// maxExpiration is the largest time that an Erlang timer takes, in
-// milliseconds: what RabbitMQ accepts (rabbit_misc, MAX_EXPIRY_TIMER).
-const maxExpiration = 1<<32 - 1
+// maxExpiration is ten years in milliseconds: what RabbitMQ 3.10 accepts.
+const maxExpiration = 315_360_000_000
 
+// validExpiration checks an expiration: an integer of milliseconds. The texts
+// are RabbitMQ's, which show the terms of its string:to_integer.
 func validExpiration(s string) error {
-	n, err := strconv.ParseInt(s, 10, 64)
-	switch {
-	case err != nil:
-		return amqp.PreconditionFailed("invalid expiration '%s'", s)
-	case n < 0:
-		return amqp.PreconditionFailed("invalid expiration '%s': {value_negative,%d}", s, n)
-	case n > maxExpiration:
-		return amqp.PreconditionFailed("invalid expiration '%s': {value_too_big,%d}", s, n)
+	digits := len(s)
+	for i, r := range s {
+		if (r < '0' || r > '9') && (i > 0 || r != '+' && r != '-') {
+			digits = i
+			break
+		}
 	}
-	return nil
+	number, rest := s[:digits], s[digits:]
+	n, ok := new(big.Int).SetString(number, 10)
+	why := ""
+	switch {
+	case !ok:
+		why = "no_integer"
+	case rest != "":
+		why = fmt.Sprintf("{leftover_string,%q}", rest)
+	case n.Sign() < 0:
+		why = fmt.Sprintf("{value_negative,%v}", n)
+	case n.Cmp(big.NewInt(maxExpiration)) > 0:
+		why = fmt.Sprintf("{value_too_large,%v}", n)
+	default:
+		return nil
+	}
+	return amqp.PreconditionFailed("invalid expiration '%s': %s", s, why)
 }
 
 // body handles a body frame.
