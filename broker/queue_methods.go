@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"fmt"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
 	"github.com/mirrormq/mirrormq/internal/topology"
@@ -28,21 +27,25 @@ func (ch *channel) queueDeclare(ctx context.Context, m *amqp.QueueDeclare) error
 	if m.Queue == "" {
 		m.Queue = generatedName("amq.gen-")
 	}
-	err := c.firstRefusal(always(reserved), c.may(topology.Configure, topology.QueueKind, m.Queue), c.mayDeadLetter(m))
-	if err != nil {
-		return err
-	}
 	wanted := topology.Queue{
 		Vhost: c.vhost, Name: m.Queue, Durable: m.Durable && !m.Exclusive, Exclusive: m.Exclusive,
 		AutoDelete: m.AutoDelete, Arguments: m.Arguments, Type: topology.QueueType(m.Arguments),
 	}
 	if m.Exclusive {
 		wanted.Owner = c.id
-		c.exclusive = true
 	}
-	if wanted.AckQuorum, err = ackQuorumArgument(m.Arguments, c.front.config.copies); err != nil {
+	wanted.AckQuorum, _ = topology.AckQuorum(m.Arguments["x-ack-quorum"])
+	err := c.firstRefusal(always(reserved), c.may(topology.Configure, topology.QueueKind, m.Queue),
+		func(s *topology.State) *amqp.Error {
+			if existing := s.Queue(c.vhost, m.Queue); existing != nil {
+				return topology.CheckQueueEquivalent(existing, &wanted)
+			}
+			return c.checkNewQueue(s, &wanted, m)
+		})
+	if err != nil {
 		return err
 	}
+	c.exclusive = c.exclusive || m.Exclusive
 	ch.run(ctx, m.ID(), func(ctx context.Context) error {
 		c.front.counts.queuesDeclared.Add(1)
 		q, created, err := c.front.core.declareQueue(ctx, wanted)
@@ -59,27 +62,15 @@ func (ch *channel) queueDeclare(ctx context.Context, m *amqp.QueueDeclare) error
 	return nil
 }
 
-// ackQuorumArgument is the argument x-ack-quorum as text, "" where there is
-// none. copies is how many copies there are of a queue.
-func ackQuorumArgument(arguments amqp.Table, copies int) (string, error) {
-	v, ok := arguments["x-ack-quorum"]
-	if !ok {
-		return "", nil
+// checkNewQueue checks what only the declarer of a new queue has to heed.
+func (c *conn) checkNewQueue(s *topology.State, wanted *topology.Queue, m *amqp.QueueDeclare) *amqp.Error {
+	if refusal := topology.CheckNewQueue(wanted); refusal != nil {
+		return refusal
 	}
-	quorum, isText := v.(string)
-	if n, isNumber := integer(v); isNumber {
-		quorum = fmt.Sprint(n)
-	} else if !isText {
-		return "", amqp.PreconditionFailed("invalid arg 'x-ack-quorum': leader, majority, all, or a number from 1")
+	if refusal := topology.CheckAckQuorum(wanted, c.front.config.copies); refusal != nil {
+		return refusal
 	}
-	if err := validAckQuorum(quorum); err != nil {
-		return "", amqp.PreconditionFailed("invalid arg 'x-ack-quorum': %v", err)
-	}
-	var n int
-	if _, err := fmt.Sscanf(quorum, "%d", &n); err == nil && n > copies {
-		return "", amqp.PreconditionFailed("invalid arg 'x-ack-quorum': %d copies are asked for, there are %d", n, copies)
-	}
-	return quorum, nil
+	return c.mayDeadLetter(m)(s)
 }
 
 // queueDeclarePassive asks for a queue's counts. Its properties are not
