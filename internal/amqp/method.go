@@ -187,7 +187,7 @@ func appendLong[T string | []byte](dst []byte, s T) []byte {
 func appendMustTable(dst []byte, t Table) []byte {
 	dst, err := AppendTable(dst, t)
 	if err != nil {
-		panic(err)
+		panic(fmt.Sprintf("amqp: a table that was made or parsed here can't be encoded: %v", err))
 	}
 	return dst
 }

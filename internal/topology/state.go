@@ -36,7 +36,7 @@ func New() *State {
 	}
 	p, err := newPermission(Permission{User: "guest", Vhost: "/", Configure: ".*", Write: ".*", Read: ".*"})
 	if err != nil {
-		panic(err)
+		panic(fmt.Sprintf("topology: the permissions of guest: %v", err))
 	}
 	guest.permissions["/"] = p
 	s.users["guest"] = guest
