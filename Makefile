@@ -12,7 +12,9 @@ ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# A tagged checkout builds as its tag; any other as the version in the source.
+VERSION := $(shell git describe --tags --dirty 2>/dev/null)
+LDFLAGS := $(if $(VERSION),-ldflags "-X main.version=$(VERSION)")
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test race check generate conformance smoke crash fuzz bench clean
@@ -24,7 +26,7 @@ run: build ## build and start a broker (AMQP 5672, HTTP 15672, data in data/b1)
 	./$(BINARY) serve --name b1 --data $(DATA) --amqp $(AMQP) --http $(HTTP)
 
 build: ## build the static binary ./mirrormq
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BINARY) ./cli
+	CGO_ENABLED=0 $(GO) build -trimpath $(LDFLAGS) -o $(BINARY) ./cli
 
 test: ## run the tests
 	$(GO) test ./...

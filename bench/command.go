@@ -56,6 +56,7 @@ func runningFlags() []cli.Flag {
 
 func scenarioFlags(s Scenario) []cli.Flag {
 	return []cli.Flag{
+		driverFlag(),
 		&cli.IntFlag{Name: "publishers", Value: s.Publishers, Usage: "publishing connections"},
 		&cli.IntFlag{Name: "consumers", Value: s.Consumers, Usage: "consuming connections; 0 only fills"},
 		&cli.IntFlag{Name: "queues", Value: s.Queues, Usage: "queues, used side by side"},
@@ -73,7 +74,23 @@ func scenarioFlags(s Scenario) []cli.Flag {
 	}
 }
 
+// drivers by the name that --driver gives them.
+var drivers = map[string]Driver{"amqp091-go": AMQP091{}, "lean": Lean{}}
+
+func driverFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "driver", Value: "amqp091-go", Usage: "client to use: amqp091-go, or lean, which leaves more of the machine to the broker",
+		Action: func(_ *cli.Context, name string) error {
+			if drivers[name] == nil {
+				return fmt.Errorf("bench: unknown --driver %q: say amqp091-go or lean", name)
+			}
+			return nil
+		},
+	}
+}
+
 func scenarioOf(c *cli.Context, s Scenario) Scenario {
+	s.Driver = drivers[c.String("driver")]
 	s.Publishers, s.Consumers, s.Queues = c.Int("publishers"), c.Int("consumers"), c.Int("queues")
 	s.QueueType, s.Size, s.Transient = c.String("queue-type"), c.Int("size"), c.Bool("transient")
 	s.Window, s.Prefetch, s.AckEvery = c.Int("window"), c.Int("prefetch"), c.Int("ack-every")
@@ -211,6 +228,7 @@ func compareCommand(binary string) *cli.Command {
 	return &cli.Command{
 		Name: "compare", Usage: "the same scenarios on MirrorMQ and RabbitMQ in turn, and the ratios",
 		Flags: append(brokerFlags(binary)[1:],
+			driverFlag(),
 			&cli.IntFlag{Name: "rounds", Value: 2, Usage: "how often to go round (A B, A B, …)"},
 			&cli.DurationFlag{Name: "duration", Value: 15 * time.Second, Usage: "time to measure each"},
 			&cli.DurationFlag{Name: "warm-up", Value: 5 * time.Second, Usage: "time before measuring begins"},
@@ -232,6 +250,7 @@ func compareAction(c *cli.Context) error {
 		if len(chosen) > 0 && !slices.Contains(chosen, s.Name) {
 			continue
 		}
+		s.Driver = drivers[c.String("driver")]
 		s.Duration, s.WarmUp, s.AckEvery = c.Duration("duration"), c.Duration("warm-up"), c.Int("ack-every")
 		comparison, err := Compare(c.Context, []launch.Program{ours, theirs}, c.String("dir"), s, c.Int("rounds"), c.App.Writer)
 		if err != nil {

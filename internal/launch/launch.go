@@ -195,6 +195,9 @@ func (b *Broker) Done() <-chan struct{} { return b.done }
 // broker that has ended does nothing.
 func (b *Broker) Stop(ctx context.Context) error {
 	defer b.Program.cleanup(b.Config)
+	if b.ended() {
+		return nil
+	}
 	terminateGroup(b.cmd.Process)
 	select {
 	case <-b.done:
@@ -206,10 +209,22 @@ func (b *Broker) Stop(ctx context.Context) error {
 	}
 }
 
+// ended guards against signalling a process id that is someone else's by now.
+func (b *Broker) ended() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Kill ends the broker at once (SIGKILL) and waits until it is gone.
 func (b *Broker) Kill() {
-	killGroup(b.cmd.Process)
-	<-b.done
+	if !b.ended() {
+		killGroup(b.cmd.Process)
+		<-b.done
+	}
 	b.Program.cleanup(b.Config)
 }
 
