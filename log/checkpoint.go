@@ -49,6 +49,9 @@ func (l *Log) Checkpoint(id entry.GroupID, at entry.Position, write func(io.Writ
 	if err := l.failure.get(); err != nil {
 		return err
 	}
+	if l.queue.isClosed() {
+		return ErrClosed
+	}
 	replaced, continues, err := l.replacementFor(id, at)
 	if err != nil {
 		return err

@@ -117,6 +117,7 @@ func (w *writer) publish() {
 	if n := len(mu.unsaved) - maxUnsaved; n > 0 {
 		mu.unsaved = append(mu.unsaved[:0], mu.unsaved[n:]...)
 	}
+	w.log.maintainer.assess()
 }
 
 func (w *writer) syncIfDue() (time.Duration, error) {

@@ -166,6 +166,9 @@ func (f *faultFiles) powerFailure(t testing.TB, dir string, random *rand.Rand) {
 	}
 	for path, b := range f.mu.removed {
 		if random.IntN(2) == 0 {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), dirPerms); err != nil {
+				t.Error(err)
+			}
 			mustWrite(t, filepath.Join(dir, path), b)
 		}
 	}

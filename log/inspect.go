@@ -91,17 +91,25 @@ func (s *stopped) scan(k int, fn func(path string, r record) error) (torn int64,
 	case bad != nil:
 		return 0, &DamagedError{File: path, Offset: bad.offset, Reason: "in a sealed segment: " + bad.Error()}
 	case !last && first+count != s.firsts[k+1]:
-		return 0, &DamagedError{
+		return 0, &gapError{end: s.firsts[k+1], DamagedError: DamagedError{
 			File:   filepath.Join(s.dir, segmentsName, segmentName(first+count)),
 			Reason: fmt.Sprintf("missing between segments %d and %d", first, s.firsts[k+1]),
-		}
+		}}
 	}
 	return 0, nil
 }
 
+// gapError is a gap between segments, which is no damage if the front has
+// passed its end: a power failure has undone a part of their removal.
+type gapError struct {
+	DamagedError
+	end uint64
+}
+
 // Inspect calls fn for every record of the stopped log in dir, oldest first,
-// without changing anything. It stops at fn's error, or at damage with a
-// *DamagedError; a torn tail, which Open would cut, is passed over.
+// without changing anything. It stops at fn's error, or at a damaged record
+// with a *DamagedError. Missing segments, and a torn tail, which Open would cut,
+// are passed over.
 func Inspect(dir string, fn func(RecordInfo) error) (err error) {
 	s, err := openStopped(dir)
 	if err != nil {
@@ -121,7 +129,8 @@ func Inspect(dir string, fn func(RecordInfo) error) (err error) {
 			sequence++
 			return fn(info)
 		})
-		if err != nil {
+		var gap *gapError
+		if err != nil && !errors.As(err, &gap) {
 			return err
 		}
 	}
@@ -192,6 +201,7 @@ func (v *verifier) checkpoints() error {
 }
 
 func (v *verifier) segments() error {
+	var gaps []*gapError
 	for k, first := range v.firsts {
 		v.catalog.addSegment(first)
 		v.report.Segments++
@@ -201,8 +211,16 @@ func (v *verifier) segments() error {
 			return nil
 		})
 		v.report.TornBytes += torn
-		if err != nil && !v.note(err) {
+		var gap *gapError
+		if errors.As(err, &gap) {
+			gaps = append(gaps, gap)
+		} else if err != nil && !v.note(err) {
 			return err
+		}
+	}
+	for _, gap := range gaps {
+		if gap.end > v.catalog.front {
+			v.note(&gap.DamagedError)
 		}
 	}
 	v.report.Bytes, v.report.LiveBytes = v.catalog.disk, v.catalog.live

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -18,6 +19,11 @@ const (
 	// behindPieceBytes is that while the disk is above its bound; batches of
 	// appends are then held to behindBytes, so that copying outruns them.
 	behindPieceBytes = 2 << 20
+	// maxDrop bounds the segments that are unlinked at once.
+	maxDrop = 64
+	// maxStall bounds how long a group commit waits for compaction while the
+	// disk is above its bound.
+	maxStall = 50 * time.Millisecond
 )
 
 // maintainer is the goroutine that writes side indexes and compacts: it reads
@@ -29,11 +35,13 @@ type maintainer struct {
 	wake   chan struct{} // cap 1
 	quit   chan struct{}
 	done   chan struct{}
-	behind atomic.Bool // disk is above its bound: appends are to be held back
+	behind atomic.Bool   // disk is close to its bound: batches are to be small
+	over   atomic.Bool   // disk is above its bound: batches are to wait a little
+	relief chan struct{} // cap 1: over has become false
 }
 
 func newMaintainer(l *Log) *maintainer {
-	return &maintainer{log: l, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	return &maintainer{log: l, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), relief: make(chan struct{}, 1)}
 }
 
 func (m *maintainer) kick() {
@@ -46,7 +54,6 @@ func (m *maintainer) kick() {
 func (m *maintainer) stop() {
 	close(m.quit)
 	<-m.done
-	m.behind.Store(false)
 }
 
 func (m *maintainer) stopping() bool {
@@ -108,12 +115,24 @@ func (m *maintainer) indexDir() string { return filepath.Join(m.log.dir, indexes
 // due tells whether the oldest segment is to go, and notes whether appends are
 // to be held back.
 func (m *maintainer) due() bool {
-	mu := &m.log.mu
-	mu.RLock()
-	defer mu.RUnlock()
-	slack := m.log.options.SlackBytes
-	m.behind.Store(mu.disk > mu.live*2+slack*7/8)
-	return mu.due(slack)
+	m.log.mu.RLock()
+	defer m.log.mu.RUnlock()
+	return m.assess()
+}
+
+// assess is due for one who holds Log.mu.
+func (m *maintainer) assess() bool {
+	c, slack := m.log.mu.catalog, m.log.options.SlackBytes
+	due := c.due(slack)
+	m.behind.Store(due && c.disk > c.live*2+slack*7/8)
+	over := due && c.disk > c.live*2+slack
+	if m.over.Swap(over) && !over {
+		select {
+		case m.relief <- struct{}{}:
+		default:
+		}
+	}
+	return due
 }
 
 // compactOldest copies what is live in the oldest segment to the log's end,
@@ -142,11 +161,8 @@ func (m *maintainer) compactOldest() error {
 		m.log.mu.dropFront()
 		m.log.mu.Unlock()
 		m.log.open.drop(s)
-		if err := unlinkSegment(m.log.files, m.log.mu.dir, m.indexDir(), s); err != nil {
-			return err
-		}
 	}
-	return nil
+	return unlinkSegments(m.log.files, m.log.mu.dir, m.indexDir(), dead)
 }
 
 func (m *maintainer) oldest() (*segment, int64) {
@@ -163,7 +179,7 @@ func (m *maintainer) deadFront() (dead []*segment, next *segment) {
 	defer m.log.mu.RUnlock()
 	segments := m.log.mu.segments
 	n := 0
-	for n < len(segments)-1 && n < 16 && segments[n].live == 0 {
+	for n < len(segments)-1 && n < maxDrop && segments[n].live == 0 {
 		n++
 	}
 	return append(dead, segments[:n]...), segments[n]

@@ -85,6 +85,12 @@ func (q *queue) finished(count, bytes int) {
 	q.mu.space.Broadcast()
 }
 
+func (q *queue) isClosed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.mu.closed
+}
+
 func (q *queue) close() {
 	q.mu.Lock()
 	q.mu.closed = true

@@ -21,11 +21,16 @@ type recovery struct {
 	side     sideIndex // of the newest segment
 	markDue  bool      // the newest record is not a synced record
 	repaired int64
+
+	// The last gap between two segments, and the first sequence after it.
+	gap    error
+	gapEnd uint64
 }
 
 func (r *recovery) run() error {
 	for {
 		r.catalog = newCatalog(filepath.Join(r.dir, segmentsName))
+		r.gap = nil
 		if err := r.loadCheckpoints(); err != nil {
 			return err
 		}
@@ -79,7 +84,9 @@ func (r *recovery) loadSegments() error {
 			return err
 		}
 		if next := s.first + s.count; next != firsts[k+1] {
-			return &DamagedError{File: filepath.Join(r.catalog.dir, segmentName(next)), Reason: fmt.Sprintf("missing between segments %d and %d", first, firsts[k+1])}
+			// Not yet an error: it may lie before a front that comes later.
+			r.gapEnd = firsts[k+1]
+			r.gap = &DamagedError{File: filepath.Join(r.catalog.dir, segmentName(next)), Reason: fmt.Sprintf("missing between segments %d and %d", first, firsts[k+1])}
 		}
 	}
 	if err := r.loadTail(r.catalog.tail()); err != nil {
@@ -218,30 +225,35 @@ func (r *recovery) dropLeftovers() (bool, error) {
 	if oldest := c.segments[0]; oldest.first > c.front {
 		return false, &DamagedError{File: filepath.Join(c.dir, segmentName(c.front)), Reason: "missing: it was never dropped"}
 	}
-	any := false
-	for _, s := range c.segments {
-		if s.first >= c.front {
-			break
-		}
-		any = true
-		if err := unlinkSegment(r.files, c.dir, r.indexDir(), s); err != nil {
-			return false, err
-		}
+	n := 0
+	for n < len(c.segments) && c.segments[n].first < c.front {
+		n++
 	}
-	return any, nil
+	if r.gap != nil && r.gapEnd > c.front {
+		return false, r.gap
+	}
+	if n == 0 {
+		return false, nil
+	}
+	return true, unlinkSegments(r.files, c.dir, r.indexDir(), c.segments[:n])
 }
 
-// unlinkSegment removes a segment and its side index. Each step is durable
-// before the next segment is removed: a later one must never go first.
-func unlinkSegment(files files, dir, indexDir string, s *segment) error {
-	if err := files.remove(s.path); err != nil {
-		return err
+// unlinkSegments removes segments that the front has passed, oldest first, and
+// then their side indexes. A power failure may undo some of the removals and
+// not others: opening takes what lies before the front for leftovers.
+func unlinkSegments(files files, dir, indexDir string, segments []*segment) error {
+	for _, s := range segments {
+		if err := files.remove(s.path); err != nil {
+			return err
+		}
 	}
 	if err := files.syncDir(dir); err != nil {
 		return err
 	}
-	if err := files.remove(sideIndexPath(indexDir, s.first)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, s := range segments {
+		if err := files.remove(sideIndexPath(indexDir, s.first)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

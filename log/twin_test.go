@@ -104,7 +104,7 @@ func (w *twin) differs(l *Log) string {
 				continue
 			}
 			if err != nil || !bytes.Equal(b, body(id, e.term, i, e.size)) {
-				return fmt.Sprintf("group %d: entry %d: %v", id, i, err)
+				return fmt.Sprintf("group %d: entry %d: %v: term %x, want %d, %d bytes, want %d, floor %v, last %d, released %v", id, i, err, b[8:16], e.term, len(b), e.size, floor, last.Index, g.released[i])
 			}
 			if term, err := l.Term(id, i); i >= floor.Index && (err != nil || term != e.term) {
 				return fmt.Sprintf("group %d: term of %d is %d, want %d: %v", id, i, term, e.term, err)
@@ -152,10 +152,13 @@ func (p *player) locked(fn func()) {
 
 // current is the twin with everything that was appended.
 func (p *player) current() *twin {
-	c := p.done.clone()
-	for _, w := range p.pending {
-		c.apply(w)
-	}
+	var c *twin
+	p.locked(func() {
+		c = p.done.clone()
+		for _, w := range p.pending {
+			c.apply(w)
+		}
+	})
 	return c
 }
 
@@ -292,13 +295,15 @@ func (p *player) differsAfterOpen(dir string, done *twin, pending []write) strin
 		return err.Error()
 	}
 	defer func() { _ = l.Close() }()
-	first := done.differs(l)
-	for k := 0; first != ""; k++ {
+	differs := done.differs(l)
+	for k := 0; differs != ""; k++ {
 		if k == len(pending) {
-			return first
+			return differs
 		}
 		done.apply(pending[k])
-		if done.differs(l) == "" {
+		if d := done.differs(l); d != "" {
+			differs += "; " + d
+		} else {
 			break
 		}
 	}

@@ -20,7 +20,7 @@ const (
 	keepBytes = 8 << 20
 	// reopenSegments is after how many dropped segments tidwall/wal is opened
 	// anew: it is never told of them, and remembers each.
-	reopenSegments = 4096
+	reopenSegments = 1024
 )
 
 // writer is the one goroutine that writes segments. Its fields are its own.
@@ -130,6 +130,9 @@ func (w *writer) run() {
 // commitAll commits in batches of bounded size.
 func (w *writer) commitAll(items []item, t *task) {
 	for len(items) > 0 {
+		if t == nil {
+			t = w.stall()
+		}
 		n, size, limit := 1, items[0].size, batchBytes
 		if w.log.maintainer.behind.Load() {
 			limit = behindBytes
@@ -137,12 +140,6 @@ func (w *writer) commitAll(items []item, t *task) {
 		for n < len(items) && size+items[n].size <= limit {
 			size += items[n].size
 			n++
-		}
-		if t == nil {
-			select {
-			case t = <-w.tasks:
-			default:
-			}
 		}
 		if t != nil && t.run == nil {
 			w.commit(items[:n], t) // moves ride with the first batch
@@ -155,6 +152,39 @@ func (w *writer) commitAll(items []item, t *task) {
 	if t != nil {
 		w.commit(nil, t)
 	}
+}
+
+// stall takes the next task, if there is one. While the disk is above its
+// bound it waits for one, or for relief, but not for long: so compaction keeps
+// up with any rate of appends, and appends are slowed and never stopped.
+func (w *writer) stall() *task {
+	m := w.log.maintainer
+	if !m.over.Load() {
+		select {
+		case t := <-w.tasks:
+			return t
+		default:
+			return nil
+		}
+	}
+	select { // what was told before over became true
+	case <-m.relief:
+	default:
+	}
+	if !m.over.Load() {
+		return nil
+	}
+	m.kick()
+	timeout := time.NewTimer(maxStall)
+	defer timeout.Stop()
+	select {
+	case t := <-w.tasks:
+		return t
+	case <-m.relief:
+	case <-m.done:
+	case <-timeout.C:
+	}
+	return nil
 }
 
 // commit is one group commit: one WriteBatch, at most one fsync, and then all
@@ -196,15 +226,17 @@ func (w *writer) commit(items []item, t *task) {
 	}
 }
 
-// stage encodes a batch.
+// stage encodes a batch. What compaction moves comes before the appends: among
+// them may be a conflict that discards an entry which still lies where it was
+// when the batch began, and a moved record after that would bring it back.
 func (w *writer) stage(items []item, t *task) error {
+	if t != nil {
+		w.stageTask(t)
+	}
 	for k := range items {
 		if err := w.stageAppend(&items[k].Append); err != nil {
 			return err
 		}
-	}
-	if t != nil {
-		w.stageTask(t)
 	}
 	if len(w.staged) > 0 {
 		for _, g := range w.commits {
