@@ -68,6 +68,8 @@ type BacklogOptions struct {
 	QueueType      string
 	// Kill restarts with SIGKILL instead of a clean stop.
 	Kill bool
+	// Driver to use, AMQP091 when nil.
+	Driver Driver
 }
 
 // Backlog starts program, fills a queue, restarts the broker, and drains the
@@ -76,7 +78,7 @@ func Backlog(ctx context.Context, program launch.Program, config launch.Config, 
 	report := BacklogReport{Broker: program.Name(), Messages: o.Messages, Size: o.Size, Killed: o.Kill}
 	scenario := Throughput()
 	scenario.Name, scenario.Publishers, scenario.Consumers, scenario.Window = "backlog", 2, 0, 1000
-	scenario.Size, scenario.QueueType = o.Size, o.QueueType
+	scenario.Size, scenario.QueueType, scenario.Driver = o.Size, o.QueueType, o.Driver
 	scenario.WarmUp, scenario.Duration, scenario.Count = 0, 0, o.Messages
 	r, err := newRun(scenario)
 	if err != nil {

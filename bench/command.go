@@ -181,6 +181,7 @@ func backlogCommand(binary string) *cli.Command {
 	return &cli.Command{
 		Name: "backlog", Usage: "fill a queue, restart the broker, drain the queue",
 		Flags: append(brokerFlags(binary),
+			driverFlag(),
 			&cli.IntFlag{Name: "messages", Value: 1_000_000, Usage: "messages to leave waiting"},
 			&cli.IntFlag{Name: "size", Value: 1024, Usage: "body size in bytes"},
 			&cli.StringFlag{Name: "queue-type", Value: "quorum", Usage: "x-queue-type argument; empty for none"},
@@ -194,6 +195,7 @@ func backlogCommand(binary string) *cli.Command {
 			return inDirectory(c.String("dir"), func(own string) error {
 				report, err := Backlog(c.Context, program, launch.Config{Dir: own}, BacklogOptions{
 					Messages: c.Int("messages"), Size: c.Int("size"), QueueType: c.String("queue-type"), Kill: c.Bool("kill"),
+					Driver: drivers[c.String("driver")],
 				})
 				return show(c, report, err)
 			})
@@ -206,6 +208,7 @@ func pinnedCommand(binary string) *cli.Command {
 	return &cli.Command{
 		Name: "pinned", Usage: "hold one old message while others pass it, and look at the data directory",
 		Flags: append(append(brokerFlags(binary), runningFlags()...),
+			driverFlag(),
 			&cli.Int64Flag{Name: "bytes", Value: 5 << 30, Usage: "bytes of bodies to publish and consume past it"},
 			&cli.IntFlag{Name: "size", Value: s.Size, Usage: "body size in bytes"},
 			&cli.StringFlag{Name: "queue-type", Value: s.QueueType, Usage: "x-queue-type argument; empty for none"},
@@ -215,7 +218,7 @@ func pinnedCommand(binary string) *cli.Command {
 			if c.String("url") != "" && c.String("data") == "" {
 				return errors.New("bench: pinned looks at the data directory: give --data with --url")
 			}
-			s.Size, s.QueueType = c.Int("size"), c.String("queue-type")
+			s.Size, s.QueueType, s.Driver = c.Int("size"), c.String("queue-type"), drivers[c.String("driver")]
 			return withTarget(c, func(target Target, dataDir string) error {
 				report, err := Pinned(c.Context, target, dataDir, c.Int64("bytes"), s, c.Duration("settle"))
 				return show(c, report, err)
