@@ -224,6 +224,22 @@ func lose(b []byte, synced int, random *rand.Rand) []byte {
 	return b
 }
 
+// fastFiles is osFiles without the cost of fsync, for tests of much data.
+type fastFiles struct{ osFiles }
+
+func (fastFiles) sync(*os.File) error  { return nil }
+func (fastFiles) syncDir(string) error { return nil }
+
+func openFast(t testing.TB, dir string, o Options) *Log {
+	t.Helper()
+	l, err := open(dir, o, fastFiles{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
 func openFaulty(t testing.TB, dir string, o Options) (*Log, *faultFiles) {
 	t.Helper()
 	if o.SegmentBytes == 0 {
