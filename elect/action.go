@@ -10,19 +10,24 @@ const (
 	Send ActionKind = iota + 1
 	// Forget: call raft's ForgetLeader, without which this mirror ignores votes.
 	Forget
-	// Campaign: call raft's Campaign.
+	// Raise: make raft's term at least Term, as hearing of it from another
+	// member would: step an empty MsgAppResp of that term and one of them. Only
+	// groups with a quorum below a majority need it.
+	Raise
+	// Campaign: call raft's Campaign. Where Term is not 0 only if raft's term is
+	// still Term-1, so that the campaign is for Term and no other.
 	Campaign
 	// Transfer: call raft's TransferLeader to broker To.
 	Transfer
 	// Fence: refuse, from now on, every append, heartbeat and snapshot of a term
-	// below Term, and then report it in Local.Fence together with a Last that
-	// covers all that was taken before. Elector.Fence gives the same number.
+	// below Term. Then report Term in Local.Fence, together with a Last that
+	// covers all that was taken before. Elector.Fence returns the same number.
 	Fence
-	// Promoted: Promotion happened. Keep it in the History, log it, count it.
+	// Promoted: Promotion happened. Keep it in a History, log it, count it.
 	Promoted
 )
 
-var actionNames = [...]string{"nothing", "send", "forget", "campaign", "transfer", "fence", "promoted"}
+var actionNames = [...]string{"nothing", "send", "forget", "raise", "campaign", "transfer", "fence", "promoted"}
 
 // String is the kind's name.
 func (k ActionKind) String() string {
@@ -33,15 +38,32 @@ func (k ActionKind) String() string {
 }
 
 // Action is one thing that an Elector asks of the group's owner. Actions are to
-// be done in their order.
+// be done in their order, and before another message is stepped into raft.
 type Action struct {
 	Kind ActionKind
 	// To is the broker to Send or Transfer to.
 	To string
-	// Term is that of a Fence.
+	// Term is that of a Raise, a Campaign or a Fence.
 	Term uint64
 	// Message is what to Send.
 	Message Message
 	// Promotion is what was Promoted.
 	Promotion Promotion
+}
+
+func (e *Elector) act(a Action) { e.actions = append(e.actions, a) }
+
+func (e *Elector) send(to string, m Message) {
+	m.Group = e.config.Group
+	e.act(Action{Kind: Send, To: to, Message: m})
+}
+
+// broadcast sends m to every other voter, those that seem dead too: the
+// backbone may be slower to know better than they are.
+func (e *Elector) broadcast(m Message) {
+	for i := range e.voters {
+		if i != e.self {
+			e.send(e.voters[i].name, m)
+		}
+	}
 }

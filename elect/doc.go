@@ -7,14 +7,14 @@
 // its own. Time comes with each input, and what is to be done comes back as
 // actions.
 //
-//	 beats of other brokers ──▶ ParseBeats ──▶ Elector.Beat ┐
-//	 datagrams of other brokers ▶ ParseMessages ▶ .Receive  │
-//	 the backbone: a route came, went ────▶ .PeerUp, .PeerDown ├─▶ Elector (one a group)
-//	 the group's loop: raft's state ───────────────▶ .State │      │
-//	 time ──────────────────────────────────────────▶ .Tick ┘      ▼
-//	                                       Actions: Send, Forget, Campaign,
-//	 the group's loop ──▶ Beater.Lead       Transfer, Fence, Promoted
-//	 every 50 ms ───────▶ Beater.Make ──▶ one datagram for every peer
+//	beats of other brokers ──▶ ParseBeats ──▶ Elector.Beat ┐
+//	datagrams of other brokers ▶ ParseMessages ▶ .Receive  │
+//	the backbone: a route came, went ────▶ .PeerUp, .PeerDown ├─▶ Elector (one a group)
+//	the group's loop: raft's state ───────────────▶ .State │      │
+//	time ──────────────────────────────────────────▶ .Tick ┘      ▼
+//	                                      Actions: Send, Forget, Campaign,
+//	the group's loop ──▶ Beater.Lead       Transfer, Fence, Promoted
+//	every 50 ms ───────▶ Beater.Make ──▶ one datagram for every peer
 //
 // # A round
 //
@@ -54,8 +54,8 @@
 // Integers are uvarints, strings a uvarint length and bytes. A datagram holds
 // one beat of all groups that its sender leads, or any number of messages.
 //
-//	beats:     1 | 'b' | n | n × { group | term | position term | position index }
+//	beats:     1 | 'b' | n × { group | term | position term | position index }
 //	messages:  1 | 'm' | n × { kind | group | term | round | position term | position index
-//	                           | flags | reason | name | promotion when kind is Promoted }
+//	                           | flags | reason | name | promotion if kind is Leading }
 //	promotion: from | to | clean | leaderless in µs | n | n × { name | term | index | flags }
 package elect

@@ -1,6 +1,7 @@
 package elect
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
@@ -29,16 +30,16 @@ type Local struct {
 	// not: what votes compare.
 	Last entry.Position
 	// Fence is the term below which the owner refuses what leaders send, as the
-	// action Fence asked for. Last was read after that.
+	// action Fence asked for. Last was read after that began.
 	Fence uint64
 	// OldestWrite is since when the log's oldest write waits for its fsync;
 	// zero when none does.
 	OldestWrite time.Time
-	// SmallestQuorum is the smallest ack quorum of the group's queues; 0 when
-	// none is below a majority.
+	// SmallestQuorum is the smallest ack quorum in use in the group. Rounds wait
+	// for positions when 1 < SmallestQuorum < majority; 0 when it is not known.
 	SmallestQuorum int
-	// Mirrors is what a leader knows of the others; it may lack some. The
-	// Elector keeps no reference to it after State returns.
+	// Mirrors is what a leader knows of the others; it may lack some. It may be
+	// changed after State returns.
 	Mirrors []Mirror
 }
 
@@ -51,10 +52,62 @@ type Mirror struct {
 	Active bool
 }
 
+// voter is a member of the group as this broker sees it; this broker too.
+type voter struct {
+	name string
+	// up is what the backbone said last.
+	up bool
+
+	// What it said last in a round; told is when, zero when it counts no more.
+	told                 time.Time
+	round, term          uint64
+	last                 entry.Position
+	fenced, waits, unfit bool
+	fencedSince          time.Time
+	// hearing is when it last said that it hears a leader.
+	hearing time.Time
+
+	// What a leader knows of it. caughtUp is since when it lives and lacks
+	// little, zero when it doesn't; handed is when leadership was transferred
+	// to it.
+	match            uint64
+	active           bool
+	caughtUp, handed time.Time
+
+	// losses is how often it was lost as the leader, and lost when last.
+	losses int
+	lost   time.Time
+}
+
+// stall is a time without any input after which this broker was itself held up,
+// and can't blame the leader for a silence. Owners tick more often than that.
+const stall = 150 * time.Millisecond
+
 // Elector decides for one group on one broker. One goroutine owns it.
 type Elector struct {
-	config  Config
-	local   Local
+	config Config
+	voters []voter
+	// self is this broker's place among the voters, -1 when it is none.
+	self  int
+	local Local
+	// awake is when the last input came.
+	awake time.Time
+
+	leader leader
+	// fence is what the action Fence asked for last.
+	fence uint64
+	round *round
+	// bid is the last campaign.
+	bid bid
+	// handing is the last transfer that was announced, here or by a leader.
+	handing handing
+	leaving bool
+	// account is a promotion seen here that waits for its leader's own account
+	// until due; told is one that came before the leader was seen.
+	account *Promotion
+	due     time.Time
+	told    *Promotion
+
 	actions []Action
 }
 
@@ -66,37 +119,156 @@ func New(config Config, now time.Time) (*Elector, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	return &Elector{config: config}, nil
+	e := &Elector{config: config, awake: now, leader: leader{heard: now, quiet: now}}
+	e.setVoters(config.Voters)
+	return e, nil
+}
+
+func (e *Elector) setVoters(names []string) {
+	before := e.voters
+	e.voters = make([]voter, len(names))
+	e.self = slices.Index(names, e.config.Self)
+	for i, name := range names {
+		e.voters[i].name = name
+		if was := slices.IndexFunc(before, func(v voter) bool { return v.name == name }); was >= 0 {
+			e.voters[i] = before[was]
+		}
+	}
+}
+
+// SetVoters changes the members, the preferred leader first. A new one is down
+// until PeerUp.
+//
+// Errors: ErrConfig.
+func (e *Elector) SetVoters(now time.Time, voters []string) error {
+	if err := validVoters(voters); err != nil {
+		return err
+	}
+	e.setVoters(voters)
+	e.step(now)
+	return nil
 }
 
 // State tells of this broker's state in the group. The owner calls it whenever
-// raft may have changed it, and at each tick.
-func (e *Elector) State(now time.Time, local Local) { e.local = local }
+// raft may have changed it, before other inputs of the same moment, and at each
+// tick.
+func (e *Elector) State(now time.Time, local Local) {
+	e.wakes(now)
+	mirrors := local.Mirrors
+	local.Mirrors = nil
+	e.local = local
+	switch {
+	case local.Role == Leader:
+		if e.leader.name != e.config.Self || e.leader.term != local.Term {
+			e.follow(now, e.config.Self, local.Term)
+		}
+		e.leader.heard, e.leader.quiet = now, now
+		e.follows(now, mirrors)
+	case e.leader.name == e.config.Self:
+		e.resign(now)
+	}
+	if local.Role != Leader && local.Leader != "" && local.Leader != e.config.Self && local.Term >= e.fence &&
+		(local.Term > e.leader.term || local.Term == e.leader.term && e.leader.name == "") {
+		e.follow(now, local.Leader, local.Term)
+	}
+	e.step(now)
+}
 
-// Tick lets time pass. The owner calls it every 10 to 25 ms, or by Wake, and
+// Tick lets time pass. The owner calls it every 10 to 50 ms, or by Wake, and
 // hands in first what came from other brokers.
-func (e *Elector) Tick(now time.Time) {}
+func (e *Elector) Tick(now time.Time) {
+	e.wakes(now)
+	e.step(now)
+}
+
+// wakes notes an input. After a time without any, the silence of others proves
+// nothing: what they sent may lie in a queue that this broker didn't read.
+func (e *Elector) wakes(now time.Time) {
+	if gap := now.Sub(e.awake); gap > stall {
+		e.leader.quiet = now
+		for i := range e.voters {
+			e.voters[i].caughtUp = time.Time{}
+		}
+	}
+	e.awake = now
+}
 
 // Wake is when Tick must be called at the latest for the timing to hold.
-func (e *Elector) Wake() time.Time { return time.Time{} }
+func (e *Elector) Wake() time.Time {
+	wake := e.awake.Add(BeatInterval)
+	if e.round != nil {
+		wake = e.awake.Add(5 * time.Millisecond)
+	} else if silence := e.leader.quiet.Add(e.config.Timing.Silence); e.local.Role != Leader && silence.Before(wake) {
+		wake = silence
+	}
+	return wake
+}
 
-// Beat takes a beat that broker from sent.
-func (e *Elector) Beat(now time.Time, from string, beat Beat) {}
+// step does what is due.
+func (e *Elector) step(now time.Time) {
+	if e.account != nil && !now.Before(e.due) {
+		e.record(*e.account)
+	}
+	switch {
+	case e.self < 0:
+		e.round = nil // A learner only listens.
+	case e.local.Role == Leader:
+		e.lead(now)
+	case e.round != nil:
+		e.decide(now)
+	case e.missing(now, e.config.Timing.Silence):
+		e.open(now, 0)
+		e.decide(now)
+	}
+}
 
 // Receive takes a message that broker from sent.
-func (e *Elector) Receive(now time.Time, from string, m Message) {}
+func (e *Elector) Receive(now time.Time, from string, m Message) {
+	e.wakes(now)
+	v := e.voter(from)
+	if v == nil || from == e.config.Self || m.Group != e.config.Group {
+		return
+	}
+	switch m.Kind {
+	case Missing:
+		e.hearMissing(now, v, m)
+	case Hearing:
+		if m.Name == from {
+			e.hear(now, from, m.Term)
+		}
+		v.hearing, v.told = now, time.Time{}
+	case Handing:
+		e.handing = handing{to: m.Name, term: m.Term, reason: m.Reason, at: now}
+	case Leading:
+		e.hearAccount(now, from, m)
+	}
+	e.step(now)
+}
 
 // PeerUp tells that the backbone reaches a broker.
-func (e *Elector) PeerUp(now time.Time, name string) {}
+func (e *Elector) PeerUp(now time.Time, name string) {
+	e.wakes(now)
+	if v := e.voter(name); v != nil && !v.up {
+		v.up = true
+		if e.round != nil && name != e.config.Self {
+			e.send(name, e.missingMessage(now))
+		}
+	}
+	e.step(now)
+}
 
 // PeerDown tells that the backbone lost a broker's route, or that it announced
 // its stop.
-func (e *Elector) PeerDown(now time.Time, name string) {}
-
-// SetVoters changes the members, the preferred leader first.
-//
-// Errors: ErrConfig.
-func (e *Elector) SetVoters(now time.Time, voters []string) error { return nil }
+func (e *Elector) PeerDown(now time.Time, name string) {
+	e.wakes(now)
+	if v := e.voter(name); v != nil {
+		v.up, v.told, v.hearing = false, time.Time{}, time.Time{}
+	}
+	if name == e.leader.name && name != e.config.Self {
+		e.leader.gone = now
+	}
+	e.step(now)
+}
 
 // Actions appends to dst what is to be done since the last call, and forgets it.
 func (e *Elector) Actions(dst []Action) []Action {
@@ -108,26 +280,25 @@ func (e *Elector) Actions(dst []Action) []Action {
 
 // Fence is the term below which appends, heartbeats and snapshots are to be
 // refused, 0 when none are.
-func (e *Elector) Fence() uint64 { return 0 }
+func (e *Elector) Fence() uint64 { return e.fence }
 
 // HoldTicks says that the owner must not Tick raft: its own timeout would elect
 // a mirror that has not heard enough positions.
-func (e *Elector) HoldTicks() bool { return false }
+func (e *Elector) HoldTicks() bool { return e.local.Role != Leader && e.waits() }
 
-// View is what status shows of a group's election.
-type View struct {
-	// Leader is the leader that is heard, "" when none is; Term is its term.
-	Leader string
-	Term   uint64
-	// Heard is the leader's last sign of life.
-	Heard time.Time
-	// Round is the number of the open round, 0 when there is none; Opened is
-	// since when.
-	Round  uint64
-	Opened time.Time
-	// Positions are those heard in the open round, best first.
-	Positions []Standing
+func (e *Elector) voter(name string) *voter {
+	for i := range e.voters {
+		if e.voters[i].name == name {
+			return &e.voters[i]
+		}
+	}
+	return nil
 }
 
-// View returns a copy.
-func (e *Elector) View() View { return View{} }
+// majority is how many votes elect.
+func (e *Elector) majority() int { return len(e.voters)/2 + 1 }
+
+// unfit says that this broker should not lead: its log hangs, or it is leaving.
+func (e *Elector) unfit(now time.Time) bool {
+	return e.leaving || hangs(now, e.local.OldestWrite, e.config.Timing.Hang)
+}

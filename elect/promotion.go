@@ -1,6 +1,7 @@
 package elect
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
@@ -73,13 +74,77 @@ type Promotion struct {
 	Positions []Standing
 }
 
+// accountTakes is how long a mirror waits for a new leader's own account of its
+// promotion before it records what it saw itself.
+const accountTakes = 200 * time.Millisecond
+
+// promoted makes the record of a change of leader, before it is taken over.
+func (e *Elector) promoted(now time.Time, to string, term uint64) {
+	if e.account != nil {
+		e.record(*e.account)
+	}
+	p := Promotion{
+		Group: e.config.Group, When: now, From: e.leader.last(), To: to, Term: term,
+		Reason: Raft, Clean: true, Leaderless: now.Sub(e.leader.heard),
+	}
+	if e.round != nil {
+		p.Reason, p.Positions = e.round.reason, e.standings(now)
+	}
+	if h := e.handing; h.to == to && h.term < term && now.Sub(h.at) < handingCounts {
+		p.Reason, p.Leaderless = h.reason, now.Sub(h.at)
+	}
+	if v := e.voter(p.From); v != nil && (p.Reason == Silent || p.Reason == Gone) {
+		if now.Sub(v.lost) > lossesKept*e.config.Timing.Quiet {
+			v.losses = 0
+		}
+		v.losses++
+		v.lost = now
+	}
+	known := e.leader.term > 0 || e.round != nil
+	switch {
+	case to == e.config.Self:
+		if e.round != nil && e.bid.round == e.round.number {
+			p.Clean, p.Positions = e.bid.clean, e.bid.positions
+		}
+		e.record(p)
+		e.broadcast(Message{Kind: Leading, Term: term, Reason: p.Reason, Name: to, Promotion: p})
+	case e.told != nil && e.told.Term == term:
+		p = *e.told
+		p.When = now
+		e.record(p)
+	case known:
+		e.account, e.due = &p, now.Add(accountTakes)
+	default: // It led before this broker came.
+	}
+}
+
+// hearAccount takes a new leader's account of its promotion.
+func (e *Elector) hearAccount(now time.Time, from string, m Message) {
+	p := m.Promotion
+	p.Group, p.Term, p.Reason = m.Group, m.Term, m.Reason
+	switch {
+	case p.To != from:
+	case e.account != nil && e.account.Term == p.Term && e.account.To == p.To:
+		p.When = e.account.When
+		e.record(p)
+	case p.Term > e.leader.term:
+		e.told = &p
+		e.hear(now, from, p.Term)
+	}
+}
+
+func (e *Elector) record(p Promotion) {
+	e.account, e.told = nil, nil
+	e.act(Action{Kind: Promoted, Promotion: p})
+}
+
 // History keeps the newest promotions, up to a bound. It is not safe for
 // concurrent use.
 type History struct {
+	kept  []Promotion // oldest first
 	bound int
-	kept  []Promotion
-	// Unclean counts unclean promotions, of those forgotten too.
-	unclean, total uint64
+	// total and unclean count those that were forgotten too.
+	total, unclean uint64
 }
 
 // NewHistory keeps up to bound promotions, at least one.
@@ -92,14 +157,13 @@ func (h *History) Add(p Promotion) {
 		h.unclean++
 	}
 	if len(h.kept) == h.bound {
-		copy(h.kept, h.kept[1:])
-		h.kept = h.kept[:h.bound-1]
+		h.kept = slices.Delete(h.kept, 0, 1)
 	}
 	h.kept = append(h.kept, p)
 }
 
 // Promotions returns a copy of what is kept, oldest first.
-func (h *History) Promotions() []Promotion { return append([]Promotion(nil), h.kept...) }
+func (h *History) Promotions() []Promotion { return slices.Clone(h.kept) }
 
 // Counts returns how many promotions were added ever, and how many of them
 // were unclean.
