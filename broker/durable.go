@@ -11,7 +11,11 @@ import (
 // durable is the orderer of a replicated group: raft over the broker's log.
 type durable struct{ node *replicate.Node }
 
-func (d durable) propose(payload []byte) error     { return d.node.Propose(payload) }
+func (d durable) propose(payload []byte) error {
+	_, err := d.node.Propose(payload)
+	return err
+}
+
 func (d durable) completed(c replicate.Completion) { d.node.Completed(c) }
 func (d durable) tick()                            { d.node.Tick() }
 func (d durable) inFlight() int                    { return d.node.InFlight() }
@@ -21,7 +25,7 @@ func (d durable) leads() bool {
 	return s.Role == replicate.Leader && s.Applied.Term == s.Term
 }
 
-func (d durable) advance(apply func(term, index uint64, payload []byte) error) error {
+func (d durable) advance(apply func(term, index uint64, payload []byte) error) (more bool, err error) {
 	return d.node.Advance(apply)
 }
 

@@ -31,7 +31,9 @@ var errStopping = errors.New("broker: stopping")
 // copies the payload.
 type orderer interface {
 	propose(payload []byte) error
-	advance(apply func(term, index uint64, payload []byte) error) error
+	// advance applies what is committed, and reports more when it stopped for
+	// the sake of the loop's other work.
+	advance(apply func(term, index uint64, payload []byte) error) (more bool, err error)
 	completed(replicate.Completion)
 	tick()
 	inFlight() int
@@ -233,12 +235,13 @@ func (l *loop) round() bool {
 		return busy
 	}
 	proposed := l.propose()
-	if err := l.order.advance(l.apply); err != nil {
+	more, err := l.order.advance(l.apply)
+	if err != nil {
 		l.fail(err)
 		return false
 	}
 	l.machine.turn()
-	return busy || proposed
+	return busy || proposed || more
 }
 
 // start is a round before the loop leads: what it is asked waits.
@@ -250,7 +253,8 @@ func (l *loop) start() bool {
 	for _, c := range completions {
 		l.order.completed(c)
 	}
-	if err := l.order.advance(l.apply); err != nil {
+	more, err := l.order.advance(l.apply)
+	if err != nil {
 		l.fail(err)
 		return false
 	}
@@ -258,7 +262,7 @@ func (l *loop) start() bool {
 		l.machine.lead()
 		close(l.leading)
 	}
-	return l.led
+	return l.led || more
 }
 
 // shrink drops a slice that a burst made large, so that it does not stay.

@@ -32,7 +32,7 @@ func (v *volatile) propose(payload []byte) error {
 	return nil
 }
 
-func (v *volatile) advance(apply func(term, index uint64, payload []byte) error) error {
+func (v *volatile) advance(apply func(term, index uint64, payload []byte) error) (more bool, err error) {
 	queued := v.queued
 	v.queued = nil
 	for _, payload := range queued {
@@ -43,10 +43,10 @@ func (v *volatile) advance(apply func(term, index uint64, payload []byte) error)
 		v.mu.bytes += int64(len(payload))
 		v.mu.Unlock()
 		if err := apply(1, index, payload); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return false, nil
 }
 
 func (v *volatile) completed(replicate.Completion) {}

@@ -2,10 +2,10 @@ package replicate
 
 import (
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 )
@@ -18,39 +18,62 @@ import (
 type Apply func(term, index uint64, payload []byte) error
 
 // Advance does all that raft has ready: sends messages, hands entries and hard
-// states to the log, applies committed entries. It returns when nothing is left
-// that does not wait for the log, for a peer or for a tick. The owner calls it
-// after every other call, or after a few of them. An error of apply fails the
+// states to the log, applies committed entries. The owner calls it after every
+// other call, or after a few of them. It reports more when it has applied
+// Config.MaxApply bytes and there is more to do at once, so that the owner can
+// look after its ticks and messages in between; else nothing is left that does
+// not wait for the log, for a peer or for a tick. An error of apply fails the
 // Node.
 //
 // REQUIRES: apply does not call the Node.
-func (n *Node) Advance(apply Apply) (err error) {
+func (n *Node) Advance(apply Apply) (more bool, err error) {
 	if n.err != nil {
-		return n.err
+		return false, n.err
 	}
 	defer n.rescue(&err)
+	n.spent = 0
 	for {
-		for n.dirty {
-			n.dirty = false
-			if !n.raft.HasReady() {
+		for n.dirty || len(n.readies) > 0 {
+			// A change of the members that ends by itself must not stay in raft:
+			// Propose counts what raft has appended.
+			if n.spent >= n.config.MaxApply && !n.storage.members.AutoLeave && n.raft.HasReady() {
+				n.send()
+				return true, nil
+			}
+			ready, ok := n.ready()
+			if !ok {
 				break
 			}
-			if err := n.handle(n.raft.Ready(), apply); err != nil {
-				return n.fail(err)
+			if err := n.handle(ready, apply); err != nil {
+				return false, n.fail(err)
 			}
 		}
 		n.send()
 		if n.started {
-			return nil
+			return false, nil
 		}
 		n.started = true
-		if len(n.storage.voters) == 1 && n.storage.voters[0] == n.config.ID {
+		if n.storage.members.sole(n.config.ID) {
 			n.dirty = true
 			if err := n.raft.Campaign(); err != nil {
-				return n.fail(err)
+				return false, n.fail(err)
 			}
 		}
 	}
+}
+
+// ready takes what raft has Ready.
+func (n *Node) ready() (raft.Ready, bool) {
+	if len(n.readies) > 0 {
+		ready := n.readies[0]
+		n.readies = nil // There is but one: Install takes no second.
+		return ready, true
+	}
+	n.dirty = false
+	if !n.raft.HasReady() {
+		return raft.Ready{}, false
+	}
+	return n.raft.Ready(), true
 }
 
 // Completed takes what Config.Notify was given: everything that waits for the
@@ -76,12 +99,16 @@ func (n *Node) Completed(c Completion) {
 func (n *Node) handle(ready raft.Ready, apply Apply) error {
 	if s := ready.SoftState; s != nil {
 		if role := roleOf(s.RaftState); role != n.role || s.Lead != n.leader {
-			n.uncommitted = 0
+			n.uncommitted, n.proposed = 0, 0
 			n.role, n.leader = role, s.Lead
+			clear(n.sending)
 		}
 	}
 	if s := ready.HardState; s != nil {
 		n.now = HardState{Term: s.GetTerm(), Vote: s.GetVote(), Commit: s.GetCommit()}
+	}
+	if n.leader != raft.None && n.now.Term >= n.fence {
+		n.fence = 0
 	}
 	// Messages to mirrors first: their disks work while ours does. raft puts
 	// the local ones last.
@@ -89,7 +116,9 @@ func (n *Node) handle(ready raft.Ready, apply Apply) error {
 		switch m.GetTo() {
 		case raft.LocalAppendThread:
 			n.send()
-			n.write(m)
+			if err := n.write(m); err != nil {
+				return err
+			}
 		case raft.LocalApplyThread:
 			if err := n.apply(m, apply); err != nil {
 				return err
@@ -101,31 +130,57 @@ func (n *Node) handle(ready raft.Ready, apply Apply) error {
 	return nil
 }
 
+// handover is what one write gives to the log.
+type handover struct {
+	number  uint64
+	entries []Entry
+	state   *HardState
+}
+
 // write hands a MsgStorageAppend to the log. One that changes nothing but the
 // commit index costs no write: what waits for it waits for the writes before.
-func (n *Node) write(m *raftpb.Message) {
+func (n *Node) write(m *raftpb.Message) error {
+	if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
+		n.adopt(s)
+	}
 	changed := n.now.Term != n.handed.Term || n.now.Vote != n.handed.Vote
 	if len(m.GetEntries()) == 0 && !changed {
 		if !n.writes.behind(m.GetResponses()) {
 			n.deliver(m.GetResponses())
 		}
-		return
+		return nil
 	}
+	expected := n.storage.terms.last + n.proposed
 	entries := make([]Entry, len(m.GetEntries()))
 	for i, e := range m.GetEntries() {
 		entries[i] = toLog(e)
 		n.ring.put(e)
+		n.sizes.append(e.GetIndex(), len(e.GetData()))
 		n.storage.terms.append(entry.Position{Term: e.GetTerm(), Index: e.GetIndex()})
 	}
+	if last := n.storage.terms.last; n.proposed > 0 && last != expected {
+		return fmt.Errorf("raft appended up to %d, where %d was promised", last, expected)
+	}
+	n.proposed = 0
 	var state *HardState
 	if n.handed != n.now {
 		n.handed = n.now
 		copied := n.now
 		state = &copied
 	}
-	completion := Completion{Group: n.config.Group, sequence: n.writes.push(entries, m.GetResponses())}
+	n.append(handover{number: n.writes.push(entries, m.GetResponses()), entries: entries, state: state})
+	return nil
+}
+
+// append gives a write to the log, or lets it wait for a checkpoint.
+func (n *Node) append(w handover) {
+	if n.installing != 0 {
+		n.waiting = append(n.waiting, w)
+		return
+	}
+	completion := Completion{Group: n.config.Group, sequence: w.number}
 	notify := n.config.Notify
-	n.config.Log.Append(n.config.Group, entries, state, func(err error) {
+	n.config.Log.Append(n.config.Group, w.entries, w.state, func(err error) {
 		completion.Err = err
 		notify(completion)
 	})
@@ -145,35 +200,9 @@ func (n *Node) apply(m *raftpb.Message, apply Apply) error {
 		}
 		n.applied = entry.Position{Term: e.GetTerm(), Index: e.GetIndex()}
 		n.uncommitted -= min(n.uncommitted, uint64(len(payload)))
+		n.spent += uint64(len(payload)) + entryOverhead
 	}
 	n.deliver(m.GetResponses())
-	return nil
-}
-
-// changeMembers applies a committed configuration change. raft panics on one
-// that cannot be, such as the removal of the last voter.
-func (n *Node) changeMembers(e *raftpb.Entry) (err error) {
-	defer func() {
-		if reason := recover(); reason != nil {
-			err = fmt.Errorf("entry %d/%d: %v", e.GetTerm(), e.GetIndex(), reason)
-		}
-	}()
-	var change raftpb.ConfChangeI
-	switch e.GetType() {
-	case raftpb.EntryConfChange:
-		v1 := new(raftpb.ConfChange)
-		change, err = v1, proto.Unmarshal(e.GetData(), v1)
-	case raftpb.EntryConfChangeV2:
-		v2 := new(raftpb.ConfChangeV2)
-		change, err = v2, proto.Unmarshal(e.GetData(), v2)
-	default:
-		err = fmt.Errorf("unknown kind %d", e.GetType())
-	}
-	if err != nil {
-		return fmt.Errorf("entry %d/%d: %w", e.GetTerm(), e.GetIndex(), err)
-	}
-	n.storage.voters = n.raft.ApplyConfChange(change).GetVoters()
-	n.dirty = true
 	return nil
 }
 
@@ -191,6 +220,8 @@ func (n *Node) deliver(messages []*raftpb.Message) {
 }
 
 func (n *Node) send() {
+	// An answer to a checkpoint that came without a leader goes to nobody.
+	n.outbox = slices.DeleteFunc(n.outbox, func(m *raftpb.Message) bool { return m.GetTo() == raft.None })
 	if len(n.outbox) == 0 {
 		return
 	}

@@ -41,7 +41,7 @@ func newBenchNode(b *testing.B) (node *Node, log *benchLog, cycle func()) {
 	}
 	apply := func(uint64, uint64, []byte) error { return nil }
 	cycle = func() {
-		if err := node.Advance(apply); err != nil {
+		if _, err := node.Advance(apply); err != nil {
 			b.Fatal(err)
 		}
 		log.sync()
@@ -49,7 +49,7 @@ func newBenchNode(b *testing.B) (node *Node, log *benchLog, cycle func()) {
 			node.Completed(c)
 		}
 		completions = completions[:0]
-		if err := node.Advance(apply); err != nil {
+		if _, err := node.Advance(apply); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -68,7 +68,7 @@ func BenchmarkEntry(b *testing.B) {
 			payload := make([]byte, size)
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := node.Propose(payload); err != nil {
+				if _, err := node.Propose(payload); err != nil {
 					b.Fatal(err)
 				}
 				cycle()
@@ -84,11 +84,11 @@ func BenchmarkEntriesInFlight(b *testing.B) {
 	payload := make([]byte, 1<<10)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if err := node.Propose(payload); err != nil {
+		if _, err := node.Propose(payload); err != nil {
 			b.Fatal(err)
 		}
 		if len(log.done) < 7 {
-			if err := node.Advance(nil); err != nil {
+			if _, err := node.Advance(nil); err != nil {
 				b.Fatal(err)
 			}
 			continue

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -19,9 +18,12 @@ const (
 	defaultRingBytes      = 16 << 20
 	defaultMaxUncommitted = 64 << 20
 	defaultMaxMessage     = 1 << 20
-	defaultMaxApply       = 4 << 20
+	defaultMaxApply       = 1 << 20
 	defaultMaxInflight    = 16 << 20
 	defaultInflightCount  = 256
+	defaultKeepLive       = 1 << 30
+	defaultKeepAbsent     = 64 << 20
+	defaultKeepTail       = 4 << 20
 )
 
 // Config says what a Node is and works with. Group, ID, Voters, Log and Notify
@@ -33,8 +35,11 @@ type Config struct {
 	// ID is this member's raft id: the incarnation of the broker's data
 	// directory. An id whose log was lost must never be used again.
 	ID uint64
-	// Voters are the raft ids of the group's voters as of Applied.
+	// Voters are the raft ids that the group was formed with.
 	Voters []uint64
+	// Members is the group's configuration as of Applied, kept with the
+	// checkpoint; empty for Voters as they were formed.
+	Members Members
 	// Log keeps the group's entries and hard state.
 	Log Log
 	// Transport takes the messages to other members.
@@ -55,8 +60,8 @@ type Config struct {
 	// Propose returns ErrBusy beyond. One proposal of any size is taken when
 	// there is nothing else. 64 MiB by default.
 	MaxUncommitted uint64
-	// MaxApply bounds the payload bytes read and applied in one piece (a single
-	// larger entry is its own piece). 4 MiB by default.
+	// MaxApply bounds the payload bytes read and applied in one piece, and by
+	// one Advance (a single larger entry is its own piece). 1 MiB by default.
 	MaxApply uint64
 	// MaxMessage bounds the payload bytes of one append message to a mirror (a
 	// single larger entry is its own message). 1 MiB by default.
@@ -64,6 +69,10 @@ type Config struct {
 	// MaxInflight bounds the payload bytes that are on their way to one mirror.
 	// 16 MiB by default.
 	MaxInflight uint64
+	// KeepLive, KeepAbsent and KeepTail bound how many bytes of the log KeepFrom
+	// keeps: for a mirror that is heard, so that it catches up under load (1 GiB
+	// by default); for one that is not (64 MiB); on a mirror itself (4 MiB).
+	KeepLive, KeepAbsent, KeepTail uint64
 
 	// Logger defaults to slog.Default.
 	Logger *slog.Logger
@@ -135,16 +144,24 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: no log", ErrConfig)
 	case c.Notify == nil:
 		return fmt.Errorf("%w: no notify", ErrConfig)
-	case c.Transport == nil && !slices.Equal(c.Voters, []uint64{c.ID}):
-		return fmt.Errorf("%w: no transport to voters %v", ErrConfig, c.Voters)
-	case slices.Contains(c.Voters, raft.None):
-		return fmt.Errorf("%w: voters %v", ErrConfig, c.Voters)
+	}
+	if c.Members.Empty() {
+		c.Members = Members{Voters: c.Voters}
+	}
+	switch {
+	case c.Transport == nil && !c.Members.sole(c.ID):
+		return fmt.Errorf("%w: no transport to members %+v", ErrConfig, c.Members)
+	case c.Members.Has(raft.None):
+		return fmt.Errorf("%w: members %+v", ErrConfig, c.Members)
 	}
 	setDefault(&c.RingBytes, defaultRingBytes)
 	setDefault(&c.MaxUncommitted, defaultMaxUncommitted)
 	setDefault(&c.MaxApply, defaultMaxApply)
 	setDefault(&c.MaxMessage, defaultMaxMessage)
 	setDefault(&c.MaxInflight, defaultMaxInflight)
+	setDefault(&c.KeepLive, defaultKeepLive)
+	setDefault(&c.KeepAbsent, defaultKeepAbsent)
+	setDefault(&c.KeepTail, defaultKeepTail)
 	c.MaxInflight = max(c.MaxInflight, c.MaxMessage)
 	if c.Logger == nil {
 		c.Logger = slog.Default()

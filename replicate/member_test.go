@@ -74,10 +74,19 @@ func (m *member) complete() {
 	}
 }
 
+// advance advances until there is nothing left to do at once.
+func (m *member) advance() error {
+	for {
+		if more, err := m.node.Advance(m.apply); err != nil || !more {
+			return err
+		}
+	}
+}
+
 // settle syncs and advances until there is nothing left to do.
 func (m *member) settle() error {
 	for {
-		if err := m.node.Advance(m.apply); err != nil {
+		if err := m.advance(); err != nil {
 			return err
 		}
 		if len(m.log.waiting) == 0 && len(m.completions) == 0 {

@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 )
@@ -14,9 +15,12 @@ var (
 	// ErrNotLeader is returned for a proposal to a member that is not the
 	// group's leader, or is handing leadership over.
 	ErrNotLeader = errors.New("replicate: not the leader of the group")
-	// ErrBusy is returned for a proposal beyond Config.MaxUncommitted: try
-	// again after the next Advance that applies something.
+	// ErrBusy is returned for a proposal beyond Config.MaxUncommitted: try again
+	// after the next Advance that applies something.
 	ErrBusy = errors.New("replicate: too much is proposed and not applied")
+	// ErrInstalling is returned by Install while an earlier checkpoint is being
+	// installed, or when an Advance is due.
+	ErrInstalling = errors.New("replicate: another checkpoint is being installed")
 	// ErrFailed is returned by a Node that has failed; it wraps the reason. It
 	// is final.
 	ErrFailed = errors.New("replicate: the group has failed on this broker")
@@ -49,11 +53,36 @@ type Node struct {
 
 	applied entry.Position
 	// uncommitted is the payload bytes proposed in this leadership and not
-	// applied.
+	// applied, proposed how many entries were and are not handed to the log.
 	uncommitted uint64
+	proposed    uint64
+
+	// spent is what this Advance has applied, in bytes.
+	spent uint64
 
 	writes writeQueue
 	outbox []*raftpb.Message
+	sizes  sizes
+
+	// installing is the write that puts a checkpoint in the place of the log, 0
+	// for none; waiting are the writes after it, in order, which the log was not
+	// given yet. readies were taken from raft and not handled yet.
+	installing uint64
+	waiting    []handover
+	readies    []raft.Ready
+
+	// ticks counts; contacts are when other members answered.
+	ticks    uint64
+	contacts map[uint64]contact
+	// sending are the checkpoints on their way to mirrors: index by member.
+	sending map[uint64]uint64
+	// fence is the term below which leaders are not listened to.
+	fence uint64
+	// held says that ticks start no election.
+	held bool
+	// matches and collect are Match's, so that it allocates nothing.
+	matches []uint64
+	collect func(uint64, raft.ProgressType, tracker.Progress)
 }
 
 // New makes the member from what its log holds. The first Advance applies what
@@ -83,13 +112,17 @@ func New(config Config) (node *Node, err error) {
 		ring:   ring,
 		storage: &storage{
 			group: config.Group, log: config.Log, ring: ring,
-			terms: known, state: state, voters: config.Voters,
+			terms: known, state: state, members: config.Members.clone(),
 		},
 		handed:  handed,
 		now:     state,
 		applied: config.Applied,
 		dirty:   true,
+
+		contacts: make(map[uint64]contact),
+		sending:  make(map[uint64]uint64),
 	}
+	n.collect = n.collectMatch
 	defer n.rescue(&err)
 	n.raft, err = raft.NewRawNode(config.raft(n.storage, raftLogger{config.Logger.With("group", config.Group)}))
 	return n, err
@@ -111,57 +144,30 @@ func initialState(stored HardState, applied entry.Position, known *terms) (HardS
 	return stored, nil
 }
 
-// Tick advances raft's clock by one tick: 50 ms.
-func (n *Node) Tick() {
-	if n.err != nil {
-		return
-	}
-	defer n.rescue(&n.err)
-	n.raft.Tick()
-	n.dirty = true
-}
-
-// Campaign starts an election, unless this member leads already or cannot.
-func (n *Node) Campaign() (err error) {
-	if n.err != nil {
-		return n.err
-	}
-	defer n.rescue(&err)
-	n.dirty = true
-	return n.raft.Campaign()
-}
-
-// Propose appends payload to the group's log as one entry. It is copied, once:
-// the caller may use the memory again. What becomes of it is seen by apply.
+// Propose appends payload to the group's log as one entry, and returns its
+// index. The payload is copied, once: the caller may use the memory again. What
+// becomes of the entry is seen by apply; Confirmed tells when it is safe. If
+// this member stops to lead, another entry may come to be at that index.
 //
 // Errors: ErrNotLeader, ErrBusy, ErrFailed.
-func (n *Node) Propose(payload []byte) (err error) {
+func (n *Node) Propose(payload []byte) (index uint64, err error) {
 	if n.err != nil {
-		return n.err
+		return 0, n.err
+	}
+	if n.role != Leader {
+		return 0, ErrNotLeader
 	}
 	if n.uncommitted > 0 && n.uncommitted+uint64(len(payload)) > n.config.MaxUncommitted {
-		return ErrBusy
+		return 0, ErrBusy
 	}
 	defer n.rescue(&err)
 	if err := n.raft.Propose(payload); err != nil {
-		return n.refusal(err)
+		return 0, n.refusal(err)
 	}
 	n.uncommitted += uint64(len(payload))
+	n.proposed++
 	n.dirty = true
-	return nil
-}
-
-// ProposeConfChange proposes to change the group's members. raft drops one that
-// comes while another is not applied yet: an empty entry takes its place.
-//
-// Errors: ErrNotLeader, ErrFailed.
-func (n *Node) ProposeConfChange(change raftpb.ConfChangeI) (err error) {
-	if n.err != nil {
-		return n.err
-	}
-	defer n.rescue(&err)
-	n.dirty = true
-	return n.refusal(n.raft.ProposeConfChange(change))
+	return n.storage.terms.last + n.proposed, nil
 }
 
 func (n *Node) refusal(err error) error {
@@ -186,6 +192,10 @@ func (n *Node) Step(message *raftpb.Message) (err error) {
 	if err := n.check(message); err != nil {
 		return err
 	}
+	if n.fenced(message) {
+		return nil
+	}
+	n.heard(message)
 	defer n.rescue(&err)
 	n.dirty = true
 	err = n.raft.Step(message)
@@ -202,6 +212,7 @@ func (n *Node) Step(message *raftpb.Message) (err error) {
 func (n *Node) Checkpointed(at entry.Position) {
 	if at.Index > n.storage.terms.floor().Index {
 		n.storage.terms.raise(at)
+		n.sizes.raise(at.Index)
 	}
 }
 

@@ -34,7 +34,7 @@ func settle(t *testing.T, m *member) {
 func propose(t *testing.T, m *member, payloads ...string) {
 	t.Helper()
 	for _, p := range payloads {
-		if err := m.node.Propose([]byte(p)); err != nil {
+		if _, err := m.node.Propose([]byte(p)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,11 +43,11 @@ func propose(t *testing.T, m *member, payloads ...string) {
 func TestAPayloadIsCopiedOnceAndThenShared(t *testing.T) {
 	m := sole(t, Config{})
 	payload := []byte("payload")
-	if err := m.node.Propose(payload); err != nil {
+	if _, err := m.node.Propose(payload); err != nil {
 		t.Fatal(err)
 	}
 	clear(payload)
-	if err := m.node.Advance(m.apply); err != nil {
+	if err := m.advance(); err != nil {
 		t.Fatal(err)
 	}
 	written := m.log.waiting[0].entries[0].Payload
@@ -107,7 +107,7 @@ func TestALaterCompletionStandsForEarlierOnes(t *testing.T) {
 	m := sole(t, Config{})
 	for _, p := range []string{"a", "b", "c"} {
 		propose(t, m, p)
-		if err := m.node.Advance(m.apply); err != nil {
+		if err := m.advance(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -125,7 +125,7 @@ func TestALaterCompletionStandsForEarlierOnes(t *testing.T) {
 func TestOnlyTheLeaderTakesProposals(t *testing.T) {
 	m := newMember(Config{ID: 1, Voters: []uint64{1, 2}})
 	settle(t, m)
-	if err := m.node.Propose([]byte("x")); !errors.Is(err, ErrNotLeader) {
+	if _, err := m.node.Propose([]byte("x")); !errors.Is(err, ErrNotLeader) {
 		t.Error(err)
 	}
 	if err := m.node.ProposeConfChange(addVoter(3)); !errors.Is(err, ErrNotLeader) {
@@ -136,15 +136,15 @@ func TestOnlyTheLeaderTakesProposals(t *testing.T) {
 func TestAnApplyErrorFailsTheGroup(t *testing.T) {
 	m := sole(t, Config{})
 	propose(t, m, "a")
-	_ = m.node.Advance(m.apply)
+	_ = m.advance()
 	m.log.sync(-1)
 	m.complete()
 	broken := errors.New("broken")
-	err := m.node.Advance(func(uint64, uint64, []byte) error { return broken })
+	_, err := m.node.Advance(func(uint64, uint64, []byte) error { return broken })
 	if !errors.Is(err, ErrFailed) || !errors.Is(err, broken) {
 		t.Error(err)
 	}
-	if err := m.node.Propose(nil); !errors.Is(err, broken) {
+	if _, err := m.node.Propose(nil); !errors.Is(err, broken) {
 		t.Error(err)
 	}
 }
@@ -157,7 +157,7 @@ func TestAnUnreadableEntryFailsTheGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.log.failure = errors.New("crc")
-	if err := m.node.Advance(m.apply); !errors.Is(err, ErrFailed) || !errors.Is(err, m.log.failure) {
+	if err := m.advance(); !errors.Is(err, ErrFailed) || !errors.Is(err, m.log.failure) {
 		t.Error(err)
 	}
 	if m.node.Tick(); !errors.Is(m.node.Err(), m.log.failure) {
@@ -173,7 +173,7 @@ func TestALogThatReturnsAnotherEntryFailsTheGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.log.entries[0].Term = 9
-	if err := m.node.Advance(m.apply); !errors.Is(err, ErrFailed) {
+	if err := m.advance(); !errors.Is(err, ErrFailed) {
 		t.Error(err)
 	}
 }
@@ -291,13 +291,13 @@ func TestAVoteIsNotAnsweredOnceTheDiskBroke(t *testing.T) {
 	if err := m.node.Step(vote); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.node.Advance(m.apply); err != nil || len(m.log.waiting) != 1 {
+	if err := m.advance(); err != nil || len(m.log.waiting) != 1 {
 		t.Fatal(err, len(m.log.waiting))
 	}
 	m.log.failure = errors.New("EIO")
 	m.log.sync(-1)
 	m.complete()
-	if err := m.node.Advance(m.apply); !errors.Is(err, m.log.failure) || len(m.sent) > 0 {
+	if err := m.advance(); !errors.Is(err, m.log.failure) || len(m.sent) > 0 {
 		t.Errorf("%v; it sent %v", err, m.sent)
 	}
 }

@@ -68,7 +68,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 		m.complete()
 	case "propose":
 		for line := range strings.SplitSeq(strings.TrimSpace(d.Input), "\n") {
-			s.report(m, m.node.Propose([]byte(line)))
+			_, err := m.node.Propose([]byte(line))
+			s.report(m, err)
 		}
 	case "sync":
 		m.log.sync(option(d, "n", -1))
@@ -134,7 +135,7 @@ func (s *script) report(m *member, err error) {
 
 func (s *script) advance(m *member) {
 	had := len(m.log.waiting)
-	s.report(m, m.node.Advance(m.apply))
+	s.report(m, m.advance())
 	for _, a := range m.log.waiting[had:] {
 		s.printf("%d writes%s", m.config.ID, describeWrite(a.entries, a.state))
 	}

@@ -172,7 +172,7 @@ var errDisk = errors.New("the disk broke")
 // advance expects of a member whose disk broke that it ends, and is silent from
 // then on; what it sent before was true.
 func (s *simulation) advance(m *simMember) {
-	err := m.node.Advance(m.apply)
+	err := m.advance()
 	s.network = append(s.network, m.sent...)
 	m.sent = nil
 	if len(s.network) > 500 { // A slow network loses; it doesn't grow without bound.
@@ -180,7 +180,7 @@ func (s *simulation) advance(m *simMember) {
 	}
 	if errors.Is(err, errDisk) && m.log.failure != nil {
 		m.node.Tick()
-		if m.node.Advance(m.apply) != err || m.node.Status().Role == Leader || len(m.sent) > 0 {
+		if m.advance() != err || m.node.Status().Role == Leader || len(m.sent) > 0 {
 			s.fatalf("member %d failed and lives on: %+v, %v", m.config.ID, m.node.Status(), m.sent)
 		}
 		s.failures++
@@ -214,7 +214,7 @@ func (s *simulation) deliver(i int) {
 func (s *simulation) propose(m *simMember) {
 	s.next++
 	payload := fmt.Appendf(nil, "%d%*s", s.next, s.random.IntN(60), "")
-	err := m.node.Propose(payload)
+	_, err := m.node.Propose(payload)
 	clear(payload) // The caller's memory is its own again.
 	if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrBusy) && !errors.Is(err, errDisk) {
 		s.fatalf("member %d: %v", m.config.ID, err)
@@ -312,7 +312,10 @@ func (s *simulation) heal() {
 			m.log.sync(-1)
 			m.complete()
 			s.advance(m)
-			if status := m.node.Status(); status.Role == Leader && status.Term > asked && m.node.Propose([]byte("last")) == nil {
+			if status := m.node.Status(); status.Role == Leader && status.Term > asked {
+				if _, err := m.node.Propose([]byte("last")); err != nil {
+					continue
+				}
 				asked = status.Term
 			}
 		}

@@ -3,7 +3,6 @@ package replicate
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -17,12 +16,12 @@ import (
 // raft asks only for entries whose write it was told of, and covers the others
 // from its own unstable part.
 type storage struct {
-	group  entry.GroupID
-	log    Log
-	ring   *Ring
-	terms  terms
-	state  HardState
-	voters []uint64
+	group   entry.GroupID
+	log     Log
+	ring    *Ring
+	terms   terms
+	state   HardState
+	members Members
 }
 
 // unreadable wraps an error of the log on its way through raft, which panics
@@ -34,8 +33,7 @@ func (u unreadable) Unwrap() error { return u.error }
 // InitialState implements raft.Storage.
 func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	state := s.state
-	conf := &raftpb.ConfState{Voters: slices.Clone(s.voters)}
-	return &raftpb.HardState{Term: &state.Term, Vote: &state.Vote, Commit: &state.Commit}, conf, nil
+	return &raftpb.HardState{Term: &state.Term, Vote: &state.Vote, Commit: &state.Commit}, s.members.state(), nil
 }
 
 // FirstIndex implements raft.Storage.
@@ -111,8 +109,8 @@ func (s *storage) read(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	return entries, nil
 }
 
-// Snapshot implements raft.Storage. Checkpoints are not sent yet, so a mirror
-// that fell behind the floor stays there; raft asks again at each heartbeat.
+// Snapshot implements raft.Storage. There never is one: see install.go for how
+// a mirror that fell behind the floor gets a checkpoint.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	return nil, raft.ErrSnapshotTemporarilyUnavailable
 }

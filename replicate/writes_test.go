@@ -63,7 +63,7 @@ func TestTheSameAttestationIsQueuedOnce(t *testing.T) {
 	for _, r := range []*raftpb.Message{attest(1, 5, 1), attest(2, 5, 1), attest(1, 6, 1), attest(1, 5, 2), ack, ack} {
 		q.behind([]*raftpb.Message{r})
 	}
-	if responses, _ := q.pop(0); len(responses) != 6 {
+	if responses, _ := q.pop(1); len(responses) != 6 {
 		t.Errorf("%d responses wait, want 6: %v", len(responses), responses)
 	}
 }

@@ -1,0 +1,138 @@
+package replicate
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// What elect does to a member: raft's rules are untouched by all of it, but for
+// when an election begins and whom a member still listens to.
+
+// Campaign starts an election, unless this member leads already or cannot. It
+// may be repeated until a leader is known. A fenced member first moves to the
+// term before the fence: else it would win a term whose entries the others,
+// fenced as it is, refuse.
+func (n *Node) Campaign() (err error) {
+	if n.err != nil {
+		return n.err
+	}
+	defer n.rescue(&err)
+	n.dirty = true
+	status := n.raft.BasicStatus()
+	if term := status.HardState.GetTerm(); status.RaftState != raft.StateLeader && term+1 < n.fence {
+		n.adoptTerm(n.fence - 1)
+	}
+	return n.raft.Campaign()
+}
+
+// adoptTerm moves raft to a later term, without a leader and without a vote, as
+// any message of that term would.
+func (n *Node) adoptTerm(term uint64) {
+	for _, id := range n.storage.members.Voters {
+		if id != n.config.ID {
+			_ = n.raft.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), From: &id, To: &n.config.ID, Term: &term})
+			return
+		}
+	}
+}
+
+// ForgetLeader makes a follower vote for whoever campaigns next, without
+// waiting for the election timeout. A leader stays what it is.
+func (n *Node) ForgetLeader() (err error) {
+	if n.err != nil {
+		return n.err
+	}
+	defer n.rescue(&err)
+	n.dirty = true
+	return n.raft.ForgetLeader()
+}
+
+// TransferLeader hands leadership over to a voter as soon as it has all
+// entries. Propose returns ErrNotLeader from here on: until the new leader is
+// known, or for an election timeout if it does not take over.
+//
+// Errors: ErrNotLeader, ErrFailed.
+func (n *Node) TransferLeader(to uint64) (err error) {
+	if n.err != nil {
+		return n.err
+	}
+	if n.role != Leader {
+		return ErrNotLeader
+	}
+	defer n.rescue(&err)
+	n.dirty = true
+	n.raft.TransferLeader(to)
+	return nil
+}
+
+// ReportUnreachable tells that what was sent to a member may be lost: the
+// leader sends it again from what that member has confirmed.
+func (n *Node) ReportUnreachable(id uint64) {
+	if n.err != nil {
+		return
+	}
+	defer n.rescue(&n.err)
+	n.raft.ReportUnreachable(id)
+	n.dirty = true
+}
+
+// Fence makes this member refuse what leaders of terms before term send, until
+// a leader of that term or a later one is known, or until Fence(0). A position
+// that was told after it stays true meanwhile. It is not durable: a member
+// that restarts has made no promise, and answers no round before it has heard
+// of a leader again.
+func (n *Node) Fence(term uint64) {
+	if term == 0 || term > n.fence {
+		n.fence = term
+	}
+}
+
+// fenced reports whether m comes from a leader that is fenced off.
+func (n *Node) fenced(m *raftpb.Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgTimeoutNow:
+		return m.GetTerm() < n.fence
+	}
+	return false
+}
+
+// HoldElections says whether ticks may start an election here. They should not
+// in a group with an ack quorum 1 < n < majority: an election must then wait
+// for the positions of N−n+1 members, which raft knows nothing of. Whoever
+// holds calls Campaign, and ForgetLeader at all that are to vote.
+func (n *Node) HoldElections(hold bool) { n.held = hold }
+
+// Tick advances raft's clock by one tick: 50 ms.
+func (n *Node) Tick() {
+	if n.err != nil {
+		return
+	}
+	defer n.rescue(&n.err)
+	n.ticks++
+	if n.held && n.role != Leader {
+		return
+	}
+	n.raft.Tick()
+	n.dirty = true
+}
+
+// Paused tells that this process stood still for longer than an election
+// timeout, so that another leader may have been elected of whom nothing was
+// heard yet. A leader that is not the only voter steps down. The owner calls
+// it before it handles anything that waited meanwhile: old answers would look
+// like fresh ones.
+func (n *Node) Paused() {
+	if n.err != nil || n.role != Leader {
+		return
+	}
+	defer n.rescue(&n.err)
+	// Twice an election timeout without an answer: CheckQuorum's own way.
+	for range 2 * electionTick {
+		if n.raft.BasicStatus().RaftState != raft.StateLeader {
+			break
+		}
+		n.ticks++
+		n.raft.Tick()
+	}
+	n.dirty = true
+}
