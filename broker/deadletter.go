@@ -182,7 +182,7 @@ func (d *deadLetters) drain(ctx context.Context) {
 
 // handle submits the dead letters of x.
 func (d *deadLetters) handle(ctx context.Context, x *deaths) error {
-	batch := letters{of: x}
+	batch := &letters{of: x}
 	for rest := x.ranges; len(rest) > 0; {
 		var window []entry.Range
 		window, rest = cutRanges(rest, deathWindow)
@@ -191,7 +191,7 @@ func (d *deadLetters) handle(ctx context.Context, x *deaths) error {
 			return err
 		}
 		for _, m := range messages {
-			if err := d.letter(&batch, m); err != nil {
+			if err := d.letter(batch, m); err != nil {
 				if d.deleted(x.queue) {
 					return nil
 				}
@@ -200,14 +200,14 @@ func (d *deadLetters) handle(ctx context.Context, x *deaths) error {
 				continue
 			}
 			if batch.size >= flushBytes {
-				if err := d.submit(&batch); err != nil {
+				if err := d.submit(batch); err != nil {
 					return err
 				}
-				batch = letters{of: x}
+				batch = &letters{of: x}
 			}
 		}
 	}
-	return d.submit(&batch)
+	return d.submit(batch)
 }
 
 // cutRanges cuts off ranges with at most n ids.
@@ -335,8 +335,8 @@ func (d *deadLetters) route(vhost, exchange string, keys []string, headers amqp.
 	return queues
 }
 
-// submit hands the letters to their groups. It waits while too many are on
-// their way, and returns an error when the broker stops.
+// submit hands the letters to their groups; b must not change after. It waits
+// while too many are on their way, and returns an error when the broker stops.
 func (d *deadLetters) submit(b *letters) error {
 	x := b.of
 	if len(b.settled) > 0 {

@@ -68,7 +68,9 @@ func (b *Broker) place(q *topology.Queue) entry.GroupID {
 	if !q.Durable || q.Exclusive || q.AutoDelete {
 		return entry.Volatile
 	}
-	return entry.GroupID(1 + uint64(q.ID)%uint64(b.config.Groups))
+	// Ids are odd: of their lowest bit an even number of groups would see
+	// only half.
+	return entry.GroupID(1 + uint64(q.ID)>>1%uint64(b.config.Groups))
 }
 
 func (b *Broker) findQueue(vhost, name string) (q *topology.Queue) {
