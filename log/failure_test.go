@@ -354,3 +354,32 @@ func TestPolicies(t *testing.T) {
 		t.Fatal("no error")
 	}
 }
+
+func TestCompactionStopsTheLogAtDamage(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir, Options{SlackBytes: 4 * small})
+	fill(t, l, 1, 1, 1, 1, 9)
+	first := segmentFiles(t, dir)[0]
+	b := mustRead(t, first)
+	b[len(b)-1] ^= 1 // the live entry 1
+	mustWrite(t, first, b)
+	for i := uint64(2); l.Err() == nil && i < 1000; i += 5 {
+		if await(l, Append{Group: 1, Entries: entries(1, 1, i, 5, 1000)}) != nil {
+			break
+		}
+		for k := range uint64(5) {
+			l.Release(1, i+k)
+		}
+		if l.Checkpoint(1, at(1, i+4), writeNothing) != nil {
+			break
+		}
+	}
+	<-l.Failed()
+	var damaged *DamagedError
+	if !errors.As(l.Err(), &damaged) || damaged.File != first {
+		t.Fatal(l.Err())
+	}
+	if err := l.Close(); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+}

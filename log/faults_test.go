@@ -230,16 +230,6 @@ type fastFiles struct{ osFiles }
 func (fastFiles) sync(*os.File) error  { return nil }
 func (fastFiles) syncDir(string) error { return nil }
 
-func openFast(t testing.TB, dir string, o Options) *Log {
-	t.Helper()
-	l, err := open(dir, o, fastFiles{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l
-}
-
 func openFaulty(t testing.TB, dir string, o Options) (*Log, *faultFiles) {
 	t.Helper()
 	if o.SegmentBytes == 0 {

@@ -23,7 +23,7 @@ func mustOpen(t testing.TB, dir string, o Options) *Log {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = small
 	}
-	l, err := Open(dir, o)
+	l, err := open(dir, o, fastFiles{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -290,7 +290,7 @@ func (p *player) failPower(random *rand.Rand) func(step, path string) error {
 
 // differsAfterOpen opens a directory and looks for the prefix that it is.
 func (p *player) differsAfterOpen(dir string, done *twin, pending []write) string {
-	l, err := Open(dir, p.o)
+	l, err := open(dir, p.o, fastFiles{})
 	if err != nil {
 		return err.Error()
 	}
@@ -326,7 +326,7 @@ func (p *player) differsAfterOpen(dir string, done *twin, pending []write) strin
 }
 
 func TestTheLogAgreesWithItsTwinThroughPowerFailures(t *testing.T) {
-	seeds, steps := uint64(8), 400
+	seeds, steps := uint64(6), 300
 	crashes, moved := 0, uint64(0)
 	if testing.Short() {
 		seeds = 3
