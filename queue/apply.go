@@ -21,7 +21,7 @@ func (m *Machine) Apply(index uint64, payload []byte, fx *Effects) error {
 		panic(fmt.Sprintf("queue: entry %d applied after %d", index, m.applied))
 	}
 	fx.Reset()
-	m.applied, m.current = index, 0
+	m.applied, m.current, m.stamped = index, 0, false
 	b := &m.batch
 	if err := b.Open(payload); err != nil {
 		return err
@@ -50,6 +50,9 @@ func (m *Machine) Apply(index uint64, payload []byte, fx *Effects) error {
 	b.close()
 	if m.current > 0 {
 		m.entries.put(index, m.current)
+		if m.stamped && m.now > 0 {
+			m.stamps.put(index, m.now)
+		}
 	} else {
 		fx.Released = append(fx.Released, index)
 	}
@@ -74,7 +77,7 @@ func (m *Machine) accept(id entry.SessionID, seq uint64) bool {
 }
 
 func (m *Machine) applyOp(ordinal int, op *Op, fx *Effects) error {
-	if op.Kind == Enqueue {
+	if op.Kind == Enqueue || op.Kind == EnqueueExpiring {
 		m.enqueue(op, fx)
 		return nil
 	}
@@ -131,6 +134,9 @@ func (m *Machine) enqueue(op *Op, fx *Effects) {
 		q.bytes += uint64(op.Size)
 		m.current++
 		m.touch(q, fx)
+		if q.settings.Expires || op.Kind == EnqueueExpiring {
+			m.limit(q, op, fx)
+		}
 	}
 }
 
@@ -158,6 +164,9 @@ func (m *Machine) remove(q *state, first, last uint64, fx *Effects) {
 	})
 	if run > 0 {
 		m.release(index, run, fx)
+	}
+	if q.expirations != nil && q.expirations.live > 0 {
+		q.expirations.deleteRange(first, last, func(uint64, int64) {})
 	}
 }
 
@@ -191,6 +200,7 @@ func (m *Machine) delete(ordinal int, q *state, op *Op, fx *Effects) {
 	}
 	m.remove(q, 0, math.MaxUint64, fx)
 	q.waiting.drop()
+	q.expirations = nil
 	delete(m.queues, q.id)
 	m.lastUsed = nil
 	fx.Deleted = append(fx.Deleted, q.id)

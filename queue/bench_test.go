@@ -39,7 +39,7 @@ func must(err error) {
 	}
 }
 
-func heap() uint64 {
+func heapInUse() uint64 {
 	var s runtime.MemStats
 	runtime.GC()
 	runtime.GC()
@@ -59,17 +59,17 @@ func TestAWaitingMessageTakesAtMost40Bytes(t *testing.T) {
 		{"one message an entry, 100 queues", 100, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := heap()
+			before := heapInUse()
 			m := NewMachine()
 			fill(m, c.queues, n, c.size)
-			each := float64(heap()-before) / n
+			each := float64(heapInUse()-before) / n
 			t.Logf("%.1f bytes a message", each)
 			if each > 40 {
 				t.Errorf("%.1f bytes a message", each)
 			}
 
 			m = restored(t, m)
-			each = float64(heap()-before) / n
+			each = float64(heapInUse()-before) / n
 			t.Logf("%.1f bytes a message when restored", each)
 			if each > 40 {
 				t.Errorf("%.1f bytes a message when restored", each)
@@ -81,7 +81,7 @@ func TestAWaitingMessageTakesAtMost40Bytes(t *testing.T) {
 				must(d.Attach(Consumer{ID: ConsumerID(q + 1), Queue: entry.QueueID(q + 1)}))
 			}
 			d.DispatchPending(func(Delivery) { given++ })
-			each = float64(heap()-before) / n
+			each = float64(heapInUse()-before) / n
 			t.Logf("%.1f bytes a message when all are given out", each)
 			if given != n || each > 44 { // that they are given out takes 8 of them
 				t.Errorf("%.1f bytes a message with %d given out", each, given)
@@ -91,11 +91,66 @@ func TestAWaitingMessageTakesAtMost40Bytes(t *testing.T) {
 	}
 }
 
+// Messages that expire may take 16 bytes more.
+func TestAMessageThatExpiresTakesAtMost16BytesMore(t *testing.T) {
+	const n = 1_000_000
+	for _, c := range []struct {
+		name     string
+		size     int
+		ttl, own bool
+	}{
+		{"TTL, 100 messages an entry", 100, true, false},
+		{"TTL, one message an entry", 1, true, false},
+		{"expirations, one message an entry", 1, false, true},
+		{"both, one message an entry", 1, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := heapInUse()
+			m := NewMachine()
+			var fx Effects
+			settings := Settings{Expires: c.ttl, MessageTTL: time.Hour}
+			must(m.Apply(1, AppendSubmission(AppendBatch(nil, 1), 0, 0, AppendCreate(nil, 1, settings)), &fx))
+			var ops, payload []byte
+			for i := 0; i < n; i += c.size {
+				ops = ops[:0]
+				for j := range c.size {
+					if c.own {
+						ops = AppendEnqueueExpiring(ops, time.Duration(i+j)*time.Millisecond, []entry.QueueID{1}, 0)
+					} else {
+						ops = AppendEnqueue(ops, []entry.QueueID{1}, 0)
+					}
+				}
+				payload = AppendSubmission(AppendBatch(payload[:0], int64(i+1)), 0, 0, ops)
+				must(m.Apply(m.Applied()+1, payload, &fx))
+			}
+			each := float64(heapInUse()-before) / n
+			t.Logf("%.1f bytes a message", each)
+			if each > 29+16 { // TestAWaitingMessageTakesAtMost40Bytes says 29
+				t.Errorf("%.1f bytes a message", each)
+			}
+			m = restored(t, m)
+			d := NewDispatcher(m)
+			d.Clock(1 << 62)
+			expired := uint64(0)
+			for len(d.alarms) > 0 {
+				d.Expired(func(_ entry.QueueID, ranges []entry.Range) {
+					for _, r := range ranges {
+						expired += r.Len()
+					}
+				})
+			}
+			if expired != n {
+				t.Errorf("%d expired", expired)
+			}
+		})
+	}
+}
+
 // One message of a thousand stays behind, in every queue and entry: what the
 // others took must be gone with them.
 func TestOldMessagesPinLittle(t *testing.T) {
 	const n, keep = 1_000_000, 1000
-	before := heap()
+	before := heapInUse()
 	m := NewMachine()
 	fill(m, 1, n, 1)
 	var fx Effects
@@ -104,7 +159,7 @@ func TestOldMessagesPinLittle(t *testing.T) {
 		must(m.Apply(m.Applied()+1, AppendSubmission(AppendBatch(nil, 1), 0, 0, ops), &fx))
 	}
 	info, _ := m.Queue(1)
-	left := heap() - before
+	left := heapInUse() - before
 	t.Logf("%d bytes for %d messages", left, info.Messages)
 	if info.Messages != n/keep || left > 600_000 { // of which the pools have 500,000
 		t.Errorf("%d bytes for %d messages", left, info.Messages)
@@ -229,6 +284,38 @@ func BenchmarkDispatch(b *testing.B) {
 		d.Dispatch(1, fn)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(got), "ns/delivery")
+}
+
+// BenchmarkExpire expires a backlog: found, settled, and the settle applied.
+func BenchmarkExpire(b *testing.B) {
+	const size = 100
+	for _, own := range []bool{false, true} {
+		b.Run(map[bool]string{false: "ttl", true: "expiration"}[own], func(b *testing.B) {
+			var fx Effects
+			var ops, payload []byte
+			m := NewMachine()
+			settings := Settings{Expires: !own, MessageTTL: time.Millisecond}
+			must(m.Apply(1, AppendSubmission(AppendBatch(nil, 1), 0, 0, AppendCreate(nil, 1, settings)), &fx))
+			d := NewDispatcher(m)
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += size {
+				ops = ops[:0]
+				for range size {
+					if own {
+						ops = AppendEnqueueExpiring(ops, time.Millisecond, []entry.QueueID{1}, 32)
+					} else {
+						ops = AppendEnqueue(ops, []entry.QueueID{1}, 32)
+					}
+					ops = append(ops, zeros[:]...)
+				}
+				d.Expired(func(q entry.QueueID, ranges []entry.Range) { ops = AppendSettle(ops, q, ranges) })
+				payload = AppendSubmission(AppendBatch(payload[:0], int64(i)*1e6+1), 7, m.Applied(), ops)
+				must(m.Apply(m.Applied()+1, payload, &fx))
+				d.Applied(&fx)
+				d.Clock(int64(i)*1e6 + 2e6)
+			}
+		})
+	}
 }
 
 // BenchmarkSettleOutOfOrder settles one message at a time in no order.

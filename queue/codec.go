@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/binary"
 	"math/bits"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 )
@@ -26,11 +27,13 @@ const (
 	Purge      Kind = 6 // remove all messages up to an id but some
 	Mark       Kind = 7 // messages up to an id may have been delivered
 	EndSession Kind = 8 // forget a session's sequence
+	// EnqueueExpiring is an Enqueue of a message with an expiration of its own.
+	EnqueueExpiring Kind = 9
 )
 
 // String is the op's name as `log inspect` prints it.
 func (k Kind) String() string {
-	names := [...]string{"invalid", "enqueue", "settle", "return", "create", "delete", "purge", "mark", "end-session"}
+	names := [...]string{"invalid", "enqueue", "settle", "return", "create", "delete", "purge", "mark", "end-session", "enqueue-expiring"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -70,7 +73,19 @@ func SubmissionSize(seq uint64, ops int) int {
 // A queue that doesn't exist when the op is applied is passed over in silence:
 // RabbitMQ confirms a publish to a queue that was deleted in the meantime.
 func AppendEnqueue(dst []byte, queues []entry.QueueID, contentSize int) []byte {
-	dst = append(dst, byte(Enqueue))
+	return appendEnqueue(append(dst, byte(Enqueue)), queues, contentSize)
+}
+
+// AppendEnqueueExpiring is AppendEnqueue for a message that expires once it
+// waited for that long, or earlier where a queue's own TTL says so. expiration
+// counts in whole milliseconds, from 0 to MaxTTL; what lies outside is taken
+// for the nearest of them.
+func AppendEnqueueExpiring(dst []byte, expiration time.Duration, queues []entry.QueueID, contentSize int) []byte {
+	dst = binary.AppendUvarint(append(dst, byte(EnqueueExpiring)), milliseconds(expiration))
+	return appendEnqueue(dst, queues, contentSize)
+}
+
+func appendEnqueue(dst []byte, queues []entry.QueueID, contentSize int) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(queues)))
 	for _, q := range queues {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(q))

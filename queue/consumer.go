@@ -155,6 +155,13 @@ type outlet struct {
 	pending   bool          // in Dispatcher.pending
 	dirty     bool          // in Dispatcher.dirty
 	woken     []*consumer
+
+	// Of a queue whose messages expire:
+	alarm   int64         // when Expired looks at the first ready message. Invariant: not after that expires
+	place   int           // in Dispatcher.alarms, from 1; 0: not there
+	expired []entry.Range // in limbo, to be told by Expired
+	offered uint64        // ids up to it were there at the last Expired
+	fresh   bool          // in Dispatcher.fresh
 }
 
 // limbo owns messages that were settled or given without ack, until the op
@@ -213,7 +220,6 @@ func (o *outlet) give(id uint64, owner uint32) {
 		o.cursor = id + 1
 	}
 	o.owners.put(id, owner)
-	o.delivered = max(o.delivered, id)
 }
 
 func (o *outlet) ready() uint64 { return uint64(o.source.waiting.live - o.owners.live) }

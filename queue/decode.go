@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 )
@@ -17,21 +18,22 @@ var ErrMalformed = errors.New("queue: malformed")
 // alias the payload or the decoder's buffer until the next op is read.
 type Op struct {
 	Kind     Kind
-	Queue    entry.QueueID   // all but Enqueue and EndSession
-	Offset   uint32          // Enqueue: where the content starts in the payload
-	Size     uint32          // Enqueue: bytes of content
+	Queue    entry.QueueID   // all but the enqueues and EndSession
+	Offset   uint32          // enqueues: where the content starts in the payload
+	Size     uint32          // enqueues: bytes of content
 	Ranges   []entry.Range   // Settle, Return; Purge: what is spared
 	UpTo     entry.MessageID // Purge, Mark
 	IfEmpty  bool            // Delete
 	Session  entry.SessionID // EndSession
+	Lifetime time.Duration   // EnqueueExpiring
 	settings []byte          // Create
-	queues   []byte          // Enqueue: 8 bytes each
+	queues   []byte          // enqueues: 8 bytes each
 }
 
-// Queues is the number of queues that an Enqueue names.
+// Queues is the number of queues that an enqueue names.
 func (o *Op) Queues() int { return len(o.queues) / 8 }
 
-// QueueAt is the i-th queue that an Enqueue names.
+// QueueAt is the i-th queue that an enqueue names.
 func (o *Op) QueueAt(i int) entry.QueueID {
 	return entry.QueueID(binary.LittleEndian.Uint64(o.queues[8*i:]))
 }
@@ -117,6 +119,15 @@ func (b *Batch) NextOp(op *Op) bool {
 	op.Kind = Kind(b.payload[b.at])
 	b.at++
 	if op.Kind == Enqueue {
+		return b.enqueue(op)
+	}
+	if op.Kind == EnqueueExpiring {
+		lifetime := b.uvarint()
+		if lifetime > maxTTL {
+			b.fail("expiration")
+			return false
+		}
+		op.Lifetime = time.Duration(lifetime) * time.Millisecond
 		return b.enqueue(op)
 	}
 	id := b.uint64()

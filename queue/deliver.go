@@ -1,6 +1,10 @@
 package queue
 
-import "github.com/mirrormq/mirrormq/internal/entry"
+import (
+	"math"
+
+	"github.com/mirrormq/mirrormq/internal/entry"
+)
 
 // Delivery is one message for one consumer, or the answer to a Get.
 type Delivery struct {
@@ -41,7 +45,7 @@ func (d *Dispatcher) DispatchPending(fn func(Delivery)) {
 
 func (d *Dispatcher) dispatch(o *outlet, fn func(Delivery)) {
 	for c := o.inTurn(); c != nil; c = o.inTurn() {
-		id, r, ok := o.peek()
+		id, r, ok := d.next(o)
 		if !ok {
 			break
 		}
@@ -61,6 +65,9 @@ func (d *Dispatcher) dispatch(o *outlet, fn func(Delivery)) {
 	}
 	if len(o.woken) > 0 {
 		d.passOn(o)
+	}
+	if o.source.expires() {
+		d.arm(o)
 	}
 }
 
@@ -85,6 +92,7 @@ func (d *Dispatcher) deliver(o *outlet, c *consumer, id uint64, r record, noAck 
 		o.give(id, c.slot)
 		d.hold(c)
 	}
+	o.delivered = max(o.delivered, id)
 	if !o.dirty && id > uint64(o.source.mark) {
 		o.dirty = true
 		d.dirty = append(d.dirty, o)
@@ -102,18 +110,23 @@ func (d *Dispatcher) deliver(o *outlet, c *consumer, id uint64, r record, noAck 
 }
 
 // Get gives the ready message with the lowest id to a holder, whatever its
-// limits. remaining is the number that is ready after it. ok is false if
-// nothing is ready or there is no such queue.
+// limits. remaining is the number that is ready after it, those that expired
+// behind it among them. ok is false if nothing is ready or there is no such
+// queue.
 func (d *Dispatcher) Get(q entry.QueueID, h HolderID, noAck bool) (delivery Delivery, remaining uint64, ok bool) {
 	o := d.open(q)
 	if o == nil {
 		return Delivery{}, 0, false
 	}
+	d.expire(o, math.MaxInt)
 	id, r, ok := o.peek()
-	if !ok {
-		return Delivery{}, 0, false
+	if ok {
+		delivery = d.deliver(o, d.getter(d.holder(h), o), id, r, noAck)
 	}
-	return d.deliver(o, d.getter(d.holder(h), o), id, r, noAck), o.ready(), true
+	if o.source.expires() {
+		d.arm(o)
+	}
+	return delivery, o.ready(), ok
 }
 
 func (d *Dispatcher) hold(c *consumer) {

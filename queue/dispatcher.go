@@ -22,7 +22,7 @@ var (
 // tells the dispatcher with Applied.
 //
 // A message is ready, or held (given to a holder that has not settled it), or
-// in limbo (settled, or given without ack, and the op on its way). A leader
+// in limbo (settled, expired or given without ack, and the op on its way). A leader
 // makes its dispatcher after it applied all entries of earlier terms, and
 // forgets it when it steps down: all messages are ready in a new one.
 //
@@ -44,16 +44,24 @@ type Dispatcher struct {
 	returned  pool[uint8]
 	cancelled []Consumer
 	lastUsed  *outlet
+
+	now    int64
+	alarms alarms
+	passed []*outlet // with expired messages for Expired to tell
+	fresh  []*outlet // which got messages that expire since the last Expired
 }
 
-// NewDispatcher starts with nothing given out.
+// NewDispatcher starts with nothing given out. O(queues).
 func NewDispatcher(m *Machine) *Dispatcher {
-	return &Dispatcher{
+	d := &Dispatcher{
 		machine:   m,
 		outlets:   map[entry.QueueID]*outlet{},
 		holders:   map[HolderID]*holder{},
 		consumers: map[ConsumerID]*consumer{},
+		now:       m.now,
 	}
+	d.armAll()
+	return d
 }
 
 // Attach adds a consumer. The errors are ErrNoQueue, ErrExclusiveUse and
@@ -198,7 +206,7 @@ func (d *Dispatcher) open(q entry.QueueID) *outlet {
 	}
 	// Marks applied so far are earlier leaders': this one makes none for a
 	// queue before its outlet is opened.
-	o := &outlet{source: s, mark: uint64(s.mark)}
+	o := &outlet{source: s, mark: uint64(s.mark), offered: uint64(s.last)}
 	o.owners.pool, o.returned.pool = &d.owners, &d.returned
 	d.outlets[q] = o
 	return o

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"pgregory.net/rapid"
@@ -24,6 +25,9 @@ type dispatchTwin struct {
 	link     map[ConsumerID]uint32
 	limits   map[HolderID]uint32
 	nextID   ConsumerID
+	now      int64
+	offered  map[entry.QueueID]entry.MessageID   // the newest at the last Expired
+	passed   map[entry.QueueID][]entry.MessageID // expired since then
 }
 
 type twinDelivery struct {
@@ -34,10 +38,10 @@ type twinDelivery struct {
 }
 
 func newDispatchTwin(m *Machine) *dispatchTwin {
-	w := &dispatchTwin{m: m, given: map[entry.QueueID]map[entry.MessageID]*twinDelivery{}}
-	for q := entry.QueueID(1); q <= 3; q++ {
-		w.apply(AppendCreate(nil, q, Settings{}))
-	}
+	w := &dispatchTwin{m: m, now: 1e9, given: map[entry.QueueID]map[entry.MessageID]*twinDelivery{}}
+	w.apply(AppendCreate(nil, 1, Settings{}))
+	w.apply(AppendCreate(nil, 2, Settings{Expires: true, MessageTTL: 3 * time.Millisecond}))
+	w.apply(AppendCreate(nil, 3, Settings{Expires: true, MessageTTL: time.Hour}))
 	w.lead()
 	return w
 }
@@ -47,15 +51,17 @@ func (w *dispatchTwin) lead() {
 	w.d = NewDispatcher(w.m)
 	w.specs, w.link, w.limits = map[ConsumerID]Consumer{}, map[ConsumerID]uint32{}, map[HolderID]uint32{}
 	w.marks = map[entry.QueueID]entry.MessageID{}
+	w.offered, w.passed = map[entry.QueueID]entry.MessageID{}, map[entry.QueueID][]entry.MessageID{}
+	w.d.Clock(w.now)
 	for _, q := range w.m.Queues() {
 		w.given[q] = map[entry.MessageID]*twinDelivery{}
 		info, _ := w.m.Queue(q)
-		w.marks[q] = info.Mark
+		w.marks[q], w.offered[q] = info.Mark, info.Last
 	}
 }
 
 func (w *dispatchTwin) apply(ops []byte) {
-	payload := AppendSubmission(AppendBatch(nil, 0), 0, 0, ops)
+	payload := AppendSubmission(AppendBatch(nil, w.now), 0, 0, ops)
 	if err := w.m.Apply(w.m.Applied()+1, payload, &w.fx); err != nil {
 		panic(err)
 	}
@@ -125,7 +131,11 @@ func (w *dispatchTwin) deliver(t *rapid.T, d Delivery) {
 }
 
 func (w *dispatchTwin) check(t *rapid.T, d Delivery) {
+	w.pass(d.Queue, d.Message)
 	ready := w.ready(d.Queue)
+	if at, ok := w.m.Expiry(d.Queue, d.Message); ok && at <= w.now && (at != atOnce || d.Message <= w.offered[d.Queue]) {
+		t.Fatalf("delivery %+v at %d, expired at %d", d, w.now, at)
+	}
 	if len(ready) == 0 || ready[0].ID != d.Message {
 		t.Fatalf("delivery %+v, ready are %v", d, ready)
 	}
@@ -138,9 +148,48 @@ func (w *dispatchTwin) check(t *rapid.T, d Delivery) {
 func (w *dispatchTwin) dispatch(t *rapid.T) {
 	w.d.DispatchPending(func(d Delivery) { w.deliver(t, d) })
 	for _, c := range w.specs {
-		if len(w.ready(c.Queue)) > 0 && w.may(c) {
+		if !w.may(c) {
+			continue
+		}
+		w.pass(c.Queue, 0)
+		if len(w.ready(c.Queue)) > 0 {
 			t.Fatalf("consumer %+v got nothing, ready are %v", c, w.ready(c.Queue))
 		}
+	}
+}
+
+// pass has what expired at the head of a queue in limbo, up to a message.
+func (w *dispatchTwin) pass(q entry.QueueID, upto entry.MessageID) {
+	for _, m := range w.ready(q) {
+		if at, ok := w.m.Expiry(q, m.ID); m.ID == upto || !ok || at > w.now {
+			return
+		}
+		w.given[q][m.ID] = &twinDelivery{limbo: true}
+		w.passed[q] = append(w.passed[q], m.ID)
+	}
+}
+
+// expired settles what expired.
+func (w *dispatchTwin) expired(t *rapid.T) {
+	got := map[entry.QueueID][]entry.MessageID{}
+	w.d.Expired(func(q entry.QueueID, ranges []entry.Range) {
+		for _, r := range ranges {
+			for id := r.First; id <= r.Last; id++ {
+				got[q] = append(got[q], id)
+			}
+		}
+		slices.Sort(got[q])
+		w.propose(AppendSettle(nil, q, ranges))
+	})
+	for _, q := range w.m.Queues() {
+		w.pass(q, 0)
+		slices.Sort(w.passed[q])
+		if !slices.Equal(got[q], w.passed[q]) {
+			t.Fatalf("queue %d: %v expired, want %v", q, got[q], w.passed[q])
+		}
+		delete(w.passed, q)
+		info, _ := w.m.Queue(q)
+		w.offered[q] = info.Last
 	}
 }
 
@@ -157,6 +206,7 @@ func (w *dispatchTwin) commit() {
 	}
 	for _, q := range w.fx.Deleted {
 		delete(w.given, q)
+		delete(w.passed, q)
 		for _, c := range w.specs {
 			if c.Queue == q {
 				panic(fmt.Sprintf("consumer %+v was not cancelled", c))
@@ -294,6 +344,7 @@ func TestDispatcherDoesWhatItsTwinDoes(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){"act": func(t *rapid.T) {
 			for range 10 {
 				w.act(t)
+				w.expired(t)
 				w.compare(t)
 			}
 		}})
@@ -303,11 +354,16 @@ func TestDispatcherDoesWhatItsTwinDoes(t *testing.T) {
 // act does one thing that a broker may do.
 func (w *dispatchTwin) act(t *rapid.T) {
 	h, q := HolderID(1+die(t, 4)), entry.QueueID(1+die(t, 3))
-	switch die(t, 20) {
+	switch die(t, 22) {
 	case 0, 1, 2:
 		var ops []byte
 		for range 1 + die(t, 30) {
-			ops = AppendEnqueue(ops, []entry.QueueID{entry.QueueID(1 + die(t, 4))}, 0)
+			to := []entry.QueueID{entry.QueueID(1 + die(t, 4))}
+			if die(t, 3) == 0 {
+				ops = AppendEnqueueExpiring(ops, lifetimes[die(t, len(lifetimes))], to, 0)
+			} else {
+				ops = AppendEnqueue(ops, to, 0)
+			}
 		}
 		w.propose(ops)
 	case 3:
@@ -339,12 +395,18 @@ func (w *dispatchTwin) act(t *rapid.T) {
 		for range 1 + die(t, 4) {
 			w.commit()
 		}
+		if die(t, 2) == 1 {
+			w.dispatch(t)
+		}
 	case 17:
 		w.rare(t, q)
 	case 18:
 		w.dispatch(t)
 	case 19:
 		w.d.Dispatch(q, func(d Delivery) { w.deliver(t, d) })
+	case 20, 21:
+		w.now += int64(die(t, 4)) * int64(time.Millisecond)
+		w.d.Clock(w.now)
 	}
 }
 
@@ -393,6 +455,7 @@ func (w *dispatchTwin) attach(t *rapid.T, h HolderID, q entry.QueueID) {
 
 func (w *dispatchTwin) get(t *rapid.T, q entry.QueueID, h HolderID) {
 	noAck := die(t, 2) == 1
+	w.pass(q, 0)
 	before := len(w.ready(q))
 	d, remaining, ok := w.d.Get(q, h, noAck)
 	if ok != (before > 0) || ok && remaining != uint64(before-1) {

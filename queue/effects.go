@@ -11,6 +11,8 @@ type Effects struct {
 	// Touched names each queue once whose messages changed, in order of the
 	// first change. A deleted queue may be among them.
 	Touched []entry.QueueID
+	// Expiring names each queue once that got messages that expire.
+	Expiring []entry.QueueID
 	// Created and Deleted name queues that were made or removed.
 	Created, Deleted []entry.QueueID
 	// Released has the indexes of entries that no message needs any more,
@@ -84,7 +86,7 @@ func (fx *Effects) Reset() {
 		return
 	}
 	fx.Results, fx.Touched = fx.Results[:0], fx.Touched[:0]
-	fx.Created, fx.Deleted = fx.Created[:0], fx.Deleted[:0]
+	fx.Expiring, fx.Created, fx.Deleted = fx.Expiring[:0], fx.Created[:0], fx.Deleted[:0]
 	fx.Released = fx.Released[:0]
 	fx.Settled, fx.Returned, fx.Purged = fx.Settled[:0], fx.Returned[:0], fx.Purged[:0]
 	fx.ops, fx.ranges = fx.ops[:0], fx.ranges[:0]

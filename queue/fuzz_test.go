@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 )
@@ -13,8 +14,12 @@ func sampleOps() []byte {
 	some := []entry.Range{{First: 1, Last: 2}, {First: 4, Last: 4}}
 	ops := AppendCreate(nil, 1, Settings{Vhost: "/", Name: "a", AckQuorum: "2", Extra: []byte{9, 1, 'x'}})
 	ops = AppendCreate(ops, 2, Settings{})
+	ops = AppendCreate(ops, 3, Settings{Expires: true, MessageTTL: time.Second})
 	for range 5 {
 		ops = append(AppendEnqueue(ops, []entry.QueueID{1, 2}, 3), "abc"...)
+	}
+	for _, lifetime := range []time.Duration{0, time.Millisecond, time.Minute} {
+		ops = append(AppendEnqueueExpiring(ops, lifetime, []entry.QueueID{2, 3}, 2), "xy"...)
 	}
 	ops = AppendSettle(ops, 1, some)
 	ops = AppendReturn(ops, 2, some)
@@ -46,7 +51,7 @@ func FuzzOps(f *testing.F) {
 			return
 		}
 		for _, q := range m.queues {
-			q.waiting.check(t.Fatalf)
+			q.check(t.Fatalf)
 		}
 		m.entries.check(t.Fatalf)
 		restored(t, m)
@@ -68,6 +73,7 @@ func FuzzBatch(f *testing.F) {
 		d := NewDispatcher(m)
 		must(d.Attach(Consumer{ID: 1, Queue: 2}))
 		d.DispatchPending(func(Delivery) {})
+		d.Expired(func(entry.QueueID, []entry.Range) {})
 		var fx Effects
 		if err := m.Apply(9, payload, &fx); err != nil {
 			if !errors.Is(err, ErrMalformed) {
@@ -77,6 +83,8 @@ func FuzzBatch(f *testing.F) {
 		}
 		d.Applied(&fx)
 		d.DispatchPending(func(Delivery) {})
+		d.Clock(d.now + int64(time.Second))
+		d.Expired(func(entry.QueueID, []entry.Range) {})
 		for id := range m.queues {
 			info, _ := m.Queue(id)
 			if d.Ready(id)+d.Unacked(id) != info.Messages {

@@ -14,6 +14,8 @@ import (
 //
 // A waiting message costs 20 bytes and its entry 8 more (shared by all the
 // messages of the entry), plus less than a byte for the chunks they lie in.
+// One with an expiration of its own costs 12 more, and an entry with messages
+// of a queue with a TTL 12 more.
 //
 // It belongs to one goroutine, readers included: looking something up moves
 // the places that its tables remember.
@@ -24,8 +26,11 @@ type Machine struct {
 	sessions map[entry.SessionID]*session
 	entries  table[uint32] // references to each entry's messages; key: its index
 	current  uint32        // references to the entry that is being applied
+	stamps   table[int64]  // times of entries with messages that expire by a queue's TTL; key: the index
+	stamped  bool          // the entry that is being applied has such messages
 	records  pool[record]
 	counts   pool[uint32]
+	times    pool[int64]
 	batch    Batch
 	op       Op
 	lastUsed *state // the queue looked up last
@@ -40,6 +45,10 @@ type state struct {
 	bytes    uint64
 	waiting  table[record] // key: the message's id
 	touched  uint64        // index of the entry that touched it last
+	limited  uint64        // index of the last entry with a message that expires
+	// expirations has when messages expire that do so earlier than by the
+	// queue's TTL, by their ids; nil until there is one.
+	expirations *table[int64]
 }
 
 // session is what a machine remembers of a gateway's life.
@@ -97,7 +106,7 @@ type Message struct {
 // NewMachine returns the state before the first entry.
 func NewMachine() *Machine {
 	m := &Machine{queues: map[entry.QueueID]*state{}, sessions: map[entry.SessionID]*session{}}
-	m.entries.pool = &m.counts
+	m.entries.pool, m.stamps.pool = &m.counts, &m.times
 	return m
 }
 
@@ -201,5 +210,8 @@ func (m *Machine) release(index uint64, n uint32, fx *Effects) {
 		return
 	}
 	m.entries.delete(index)
+	if m.stamps.live > 0 {
+		m.stamps.delete(index)
+	}
 	fx.Released = append(fx.Released, index)
 }

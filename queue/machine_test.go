@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 )
@@ -18,11 +19,14 @@ func TestBatchIsReadAsItWasBuilt(t *testing.T) {
 	ops = append(ops, "hello"...)
 	ops = AppendSettle(ops, 4, ranges)
 	ops = AppendReturn(ops, 5, nil)
-	ops = AppendCreate(ops, 6, Settings{Vhost: "/", Name: "orders", AckQuorum: "majority"})
+	ops = AppendCreate(ops, 6, Settings{Vhost: "/", Name: "orders", AckQuorum: "majority", Expires: true, MessageTTL: 3 * time.Second})
 	ops = AppendDelete(ops, 7, true)
 	ops = AppendPurge(ops, 8, 300, ranges)
 	ops = AppendMark(ops, 9, 1<<33)
 	ops = AppendEndSession(ops, 10)
+	ops = append(AppendEnqueueExpiring(ops, 1500*time.Microsecond, []entry.QueueID{3}, 1), '!')
+	ops = AppendEnqueueExpiring(ops, -time.Second, nil, 0)
+	ops = AppendEnqueueExpiring(ops, 1<<63-1, nil, 0)
 	payload := AppendSubmission(AppendBatch(nil, -5), 11, 1000, ops)
 	payload = AppendSubmission(payload, 12, 0, nil)
 
@@ -36,6 +40,8 @@ func TestBatchIsReadAsItWasBuilt(t *testing.T) {
 			switch op.Kind {
 			case Enqueue:
 				got = append(got, fmt.Sprint(op.Kind, op.Queues(), op.QueueAt(0), op.QueueAt(1), string(payload[op.Offset:op.Offset+op.Size])))
+			case EnqueueExpiring:
+				got = append(got, fmt.Sprint(op.Kind, op.Lifetime, op.Queues(), string(payload[op.Offset:op.Offset+op.Size])))
 			case Create:
 				s, err := op.Settings()
 				got = append(got, fmt.Sprint(op.Kind, op.Queue, s, err))
@@ -52,8 +58,8 @@ func TestBatchIsReadAsItWasBuilt(t *testing.T) {
 	want := []string{
 		"at -5 session 11 seq 1000", "enqueue 2 3 9223372036854775808hello",
 		"settle 4", "[{7 9} {1 1099511627776}]", "return 5", "[]",
-		"create 6 {/ orders majority []} <nil>", "delete 7", "purge 8", "[{7 9} {1 1099511627776}]",
-		"mark 9", "end-session10", "at -5 session 12 seq 0",
+		"create 6 {/ orders majority true 3s []} <nil>", "delete 7", "purge 8", "[{7 9} {1 1099511627776}]",
+		"mark 9", "end-session10", "enqueue-expiring 1ms 1!", "enqueue-expiring 0s 0", "enqueue-expiring " + MaxTTL.String() + " 0", "at -5 session 12 seq 0",
 	}
 	normal := func(ss []string) string { return strings.ReplaceAll(strings.Join(ss, "\n"), " ", "") }
 	if normal(got) != normal(want) || b.Err() != nil {
@@ -171,5 +177,27 @@ func TestSnapshotStaysWhileTheMachineGoesOn(t *testing.T) {
 	}
 	if s.Applied() == m.Applied() {
 		t.Error("the machine stood still")
+	}
+}
+
+// A broker of the version before wrote checkpoints without times.
+func TestCheckpointsOfVersion1AreRead(t *testing.T) {
+	m := NewMachine()
+	fill(m, 1, 3, 2)
+	var b bytes.Buffer
+	must(m.Checkpoint(&b))
+	old := b.Bytes()
+	end := len(old) - len(checkpointEnd)
+	if !bytes.Equal(old[end-2:], []byte("\x00\x00"+checkpointEnd)) {
+		t.Fatalf("a checkpoint without times ends in %q", old[end-2:])
+	}
+	old = append(old[:end-2:end-2], checkpointEnd...)
+	old[len(checkpointMagic)] = 1
+	again, err := Restore(bytes.NewReader(old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, _ := again.Queue(1); info.Messages != 3 {
+		t.Errorf("%+v", info)
 	}
 }

@@ -28,7 +28,12 @@ func Restore(r io.Reader) (*Machine, error) {
 
 func (m *Machine) restore(in *blockReader) {
 	if string(in.take(len(checkpointMagic))) != checkpointMagic {
-		in.fail("magic or version")
+		in.fail("magic")
+		return
+	}
+	version := in.uvarint()
+	if version < 1 || version > checkpointVersion {
+		in.fail("version")
 		return
 	}
 	m.applied = in.uvarint()
@@ -53,31 +58,39 @@ func (m *Machine) restore(in *blockReader) {
 			in.fail("queue")
 			return
 		}
-		m.restoreQueue(in, entry.QueueID(id))
+		q := m.restoreQueue(in, entry.QueueID(id))
+		if version > 1 && in.err == nil {
+			m.restoreExpirations(in, q)
+		}
 		any, previous = true, id
+	}
+	if version > 1 {
+		in.times(&m.stamps, m.Live)
 	}
 	if string(in.take(len(checkpointEnd))) != checkpointEnd {
 		in.fail("end")
 	}
 }
 
-func (m *Machine) restoreQueue(in *blockReader, id entry.QueueID) {
+// restoreQueue returns the queue, and what is read of it up to an error.
+func (m *Machine) restoreQueue(in *blockReader, id entry.QueueID) *state {
+	q := m.newState(id, Settings{})
 	size := in.uvarint()
 	if size > maxSettings {
 		in.fail("size of settings")
-		return
+		return q
 	}
 	settings, err := parseSettings(in.take(int(size)))
 	if err != nil {
 		in.fail(err.Error())
-		return
+		return q
 	}
-	q := m.newState(id, settings)
+	q.settings = settings
 	q.last, q.mark = entry.MessageID(in.uvarint()), entry.MessageID(in.uvarint())
 
 	if q.last > maxMessage {
 		in.fail("last id")
-		return
+		return q
 	}
 
 	count := in.uvarint()
@@ -91,7 +104,7 @@ func (m *Machine) restoreQueue(in *blockReader, id entry.QueueID) {
 			v, w := binary.Uvarint(b[at:])
 			if w <= 0 {
 				in.fail("message")
-				return
+				return q
 			}
 			f[i], at = v, at+w
 		}
@@ -99,7 +112,7 @@ func (m *Machine) restoreQueue(in *blockReader, id entry.QueueID) {
 		if f[0] == 0 || f[0] > uint64(q.last)-message || f[1] > m.applied-index ||
 			f[2] > math.MaxUint32 || f[3] > math.MaxUint32 || f[4] > maxDeliveries || index+f[1] == 0 {
 			in.fail("message")
-			return
+			return q
 		}
 		if f[1] > 0 && run > 0 {
 			m.retain(index, run)
@@ -111,6 +124,34 @@ func (m *Machine) restoreQueue(in *blockReader, id entry.QueueID) {
 	}
 	if run > 0 {
 		m.retain(index, run)
+	}
+	return q
+}
+
+func (m *Machine) restoreExpirations(in *blockReader, q *state) {
+	var t table[int64]
+	t.pool = &m.times
+	in.times(&t, func(id uint64) bool {
+		_, ok := q.waiting.get(id)
+		return ok
+	})
+	if t.live > 0 {
+		q.expirations = &t
+	}
+}
+
+// times reads what timesImage.append wrote into an empty table, each key
+// checked to be known.
+func (in *blockReader) times(t *table[int64], known func(key uint64) bool) {
+	key := uint64(0)
+	for range in.uvarint() {
+		more, at := in.uvarint(), int64(in.uint64())
+		if in.err != nil || more == 0 || more > math.MaxUint64-key || at == 0 || !known(key+more) {
+			in.fail("time")
+			return
+		}
+		key += more
+		t.put(key, at)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/mirrormq/mirrormq/internal/entry"
@@ -17,6 +18,7 @@ type script struct {
 	m        *Machine
 	d        *Dispatcher
 	fx       Effects
+	now      int64 // told by clock
 	proposed []twinSubmission
 	raw      [][]byte // ops of each
 	out      strings.Builder
@@ -68,6 +70,9 @@ func (a args) flag(name string) bool { _, ok := a.text(name); return ok }
 func (a args) queue() entry.QueueID  { return entry.QueueID(a.number("queue")) }
 func (a args) holder() HolderID      { return HolderID(a.number("holder")) }
 func (a args) consumer() ConsumerID  { return ConsumerID(a.number("consumer")) }
+func (a args) milliseconds(name string) time.Duration {
+	return time.Duration(a.number(name)) * time.Millisecond
+}
 func (a args) ids(name string) []entry.Range {
 	text, _ := a.text(name)
 	var ranges []entry.Range
@@ -90,7 +95,9 @@ func (s *script) step(t *testing.T, td *datadriven.TestData) {
 	a := args{t, td}
 	switch td.Cmd {
 	case "create":
-		s.propose(a, AppendCreate(nil, a.queue(), Settings{Name: fmt.Sprint("q", a.queue())}))
+		s.propose(a, AppendCreate(nil, a.queue(), Settings{
+			Name: fmt.Sprint("q", a.queue()), Expires: a.flag("ttl"), MessageTTL: a.milliseconds("ttl"),
+		}))
 	case "publish":
 		var queues []entry.QueueID
 		for _, r := range a.ids("queues") {
@@ -98,7 +105,12 @@ func (s *script) step(t *testing.T, td *datadriven.TestData) {
 		}
 		var ops []byte
 		for range max(a.number("n"), 1) {
-			ops = append(AppendEnqueue(ops, queues, 4), "body"...)
+			if a.flag("expiration") {
+				ops = AppendEnqueueExpiring(ops, a.milliseconds("expiration"), queues, 4)
+			} else {
+				ops = AppendEnqueue(ops, queues, 4)
+			}
+			ops = append(ops, "body"...)
 		}
 		s.propose(a, ops)
 	case "ack", "requeue":
@@ -161,6 +173,14 @@ func (s *script) dispatcherStep(a args) {
 		} else {
 			fmt.Fprintln(&s.out, "empty")
 		}
+	case "clock":
+		s.now = int64(a.milliseconds("ms"))
+		s.d.Clock(s.now)
+	case "expired":
+		s.d.Expired(func(q entry.QueueID, ranges []entry.Range) {
+			fmt.Fprintf(&s.out, "queue %d: %v expired\n", q, ranges)
+			s.propose(a, AppendSettle(nil, q, ranges))
+		})
 	case "close":
 		var holders []HolderID
 		for _, r := range a.ids("holders") {
@@ -193,7 +213,7 @@ func (s *script) delivery(a args, d Delivery) {
 }
 
 func (s *script) commit() {
-	payload := AppendBatch(nil, 1000*int64(s.m.Applied()+1))
+	payload := AppendBatch(nil, max(s.now, 1000*int64(s.m.Applied()+1)))
 	for i, one := range s.proposed {
 		payload = AppendSubmission(payload, one.session, one.seq, s.raw[i])
 	}
@@ -221,6 +241,7 @@ func (s *script) commit() {
 func (s *script) lead(a args) {
 	s.m = restored(a.t, s.m)
 	s.d = NewDispatcher(s.m)
+	s.d.Clock(s.now)
 	s.proposed, s.raw = nil, nil
 }
 

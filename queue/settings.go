@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
 // Settings is what a machine knows of a queue beyond its messages. The
@@ -13,7 +14,11 @@ type Settings struct {
 	Vhost     string // for diagnostics
 	Name      string // for diagnostics
 	AckQuorum string // leader, a number, majority or all; empty: the broker's default
-	Extra     []byte // encoded fields with tags that this version doesn't know
+	// Expires says that a message expires once it waited for MessageTTL: a whole
+	// number of milliseconds from 0, at most MaxTTL.
+	Expires    bool
+	MessageTTL time.Duration
+	Extra      []byte // encoded fields with tags that this version doesn't know
 }
 
 // maxSettings is the most bytes that a queue's settings may take.
@@ -24,6 +29,7 @@ const (
 	tagVhost     = 1
 	tagName      = 2
 	tagAckQuorum = 3
+	tagTTL       = 4 // milliseconds(v)
 )
 
 func (s *Settings) fields() [3]struct {
@@ -43,6 +49,9 @@ func (s *Settings) size() int {
 			n += 1 + uvarintSize(uint64(v)) + v
 		}
 	}
+	if s.Expires {
+		n += 1 + 1 + uvarintSize(milliseconds(s.MessageTTL))
+	}
 	return n
 }
 
@@ -53,6 +62,11 @@ func (s *Settings) append(dst []byte) []byte {
 			dst = binary.AppendUvarint(dst, uint64(len(*f.value)))
 			dst = append(dst, *f.value...)
 		}
+	}
+	if s.Expires {
+		ttl := milliseconds(s.MessageTTL)
+		dst = append(dst, tagTTL, byte(uvarintSize(ttl)))
+		dst = binary.AppendUvarint(dst, ttl)
 	}
 	return append(dst, s.Extra...)
 }
@@ -79,6 +93,12 @@ func parseSettings(b []byte) (Settings, error) {
 			s.Name = string(value)
 		case tagAckQuorum:
 			s.AckQuorum = string(value)
+		case tagTTL:
+			ttl, w := binary.Uvarint(value)
+			if w != len(value) || ttl > maxTTL {
+				return Settings{}, fmt.Errorf("%w settings: message TTL", ErrMalformed)
+			}
+			s.Expires, s.MessageTTL = true, time.Duration(ttl)*time.Millisecond
 		default:
 			s.Extra = append(s.Extra, field...)
 		}

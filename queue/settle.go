@@ -63,9 +63,22 @@ func (d *Dispatcher) Applied(fx *Effects) (cancelled []Consumer) {
 			d.close(o)
 		}
 	}
+	for _, q := range fx.Expiring {
+		if o := d.open(q); o != nil && !o.fresh {
+			o.fresh = true
+			d.fresh = append(d.fresh, o)
+		}
+	}
 	for _, q := range fx.Touched {
-		if o := d.find(q); o != nil && o.inTurn() != nil {
+		o := d.find(q)
+		if o == nil {
+			continue
+		}
+		if o.inTurn() != nil {
 			d.pend(o)
+		}
+		if o.source.expires() {
+			d.arm(o)
 		}
 	}
 	return d.cancelled
@@ -111,6 +124,8 @@ func (d *Dispatcher) close(o *outlet) {
 		}
 	}
 	slices.SortFunc(d.cancelled[first:], func(a, b Consumer) int { return cmp.Compare(a.ID, b.ID) })
+	d.disarm(o)
+	o.expired = nil
 	delete(d.outlets, o.source.id)
 	d.lastUsed = nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"pgregory.net/rapid"
@@ -25,6 +26,7 @@ type twinQueue struct {
 	last     entry.MessageID
 	mark     entry.MessageID
 	messages []Message // by id
+	expiry   map[entry.MessageID]int64
 }
 
 func newTwin() *twin {
@@ -42,12 +44,15 @@ type twinOp struct {
 	ifEmpty  bool
 	settings Settings
 	session  entry.SessionID
+	lifetime time.Duration
 }
 
 func (o twinOp) append(dst []byte) []byte {
 	switch o.kind {
 	case Enqueue:
 		return append(AppendEnqueue(dst, o.queues, len(o.content)), o.content...)
+	case EnqueueExpiring:
+		return append(AppendEnqueueExpiring(dst, o.lifetime, o.queues, len(o.content)), o.content...)
 	case Settle:
 		return AppendSettle(dst, o.queue, o.ranges)
 	case Return:
@@ -66,6 +71,26 @@ func (o twinOp) append(dst []byte) []byte {
 	panic(o.kind)
 }
 
+func (o twinOp) enqueues() bool { return o.kind == Enqueue || o.kind == EnqueueExpiring }
+
+// limit notes when a message expires.
+func (q *twinQueue) limit(id entry.MessageID, o twinOp, now int64) bool {
+	var lifetimes []time.Duration
+	if q.settings.Expires {
+		lifetimes = append(lifetimes, q.settings.MessageTTL)
+	}
+	if o.kind == EnqueueExpiring {
+		lifetimes = append(lifetimes, o.lifetime)
+	}
+	if len(lifetimes) == 0 {
+		return false
+	}
+	if q.expiry[id] = now + int64(slices.Min(lifetimes)); slices.Min(lifetimes) == 0 {
+		q.expiry[id] = atOnce
+	}
+	return true
+}
+
 type twinSubmission struct {
 	session entry.SessionID
 	seq     uint64
@@ -80,7 +105,7 @@ func encode(now int64, subs []twinSubmission) (payload []byte, contents []entry.
 		var at []entry.Ref
 		for _, o := range s.ops {
 			ops = o.append(ops)
-			if o.kind == Enqueue {
+			if o.enqueues() {
 				at = append(at, entry.Ref{Offset: uint32(len(ops) - len(o.content)), Size: uint32(len(o.content))})
 			}
 		}
@@ -126,7 +151,7 @@ func (w *twin) apply(index uint64, now int64, subs []twinSubmission, contents []
 		}
 		for i, o := range s.ops {
 			var ref entry.Ref
-			if o.kind == Enqueue {
+			if o.enqueues() {
 				ref, contents = contents[0], contents[1:]
 				ref.Index = index
 			}
@@ -157,12 +182,15 @@ func (w *twin) applyOp(ordinal int, o twinOp, ref entry.Ref, r *Result, fx *Effe
 	}
 	q := w.queues[o.queue]
 	switch {
-	case o.kind == Enqueue:
+	case o.enqueues():
 		for _, id := range o.queues {
 			if q := w.queues[id]; q != nil {
 				q.last++
 				q.messages = append(q.messages, Message{ID: q.last, Ref: ref})
 				touch(id)
+				if q.limit(q.last, o, w.now) && !slices.Contains(fx.Expiring, id) {
+					fx.Expiring = append(fx.Expiring, id)
+				}
 			}
 		}
 	case o.kind == EndSession:
@@ -170,7 +198,7 @@ func (w *twin) applyOp(ordinal int, o twinOp, ref entry.Ref, r *Result, fx *Effe
 	case o.kind == Create && q != nil:
 		say(Exists, 0)
 	case o.kind == Create:
-		w.queues[o.queue] = &twinQueue{settings: o.settings}
+		w.queues[o.queue] = &twinQueue{settings: o.settings, expiry: map[entry.MessageID]int64{}}
 		fx.Created = append(fx.Created, o.queue)
 	case q == nil:
 		if o.kind == Delete || o.kind == Purge {
@@ -214,18 +242,20 @@ func sortedRanges(ranges []entry.Range) []entry.Range {
 }
 
 // print renders effects for comparison. Order within Released is free, and a
-// queue that is made again under its id, which happens only here, is touched
+// queue that is made again under its id, which happens only here, is named
 // twice.
 func (fx *Effects) print() string {
 	released := slices.Sorted(slices.Values(fx.Released))
-	var touched []entry.QueueID
-	for _, q := range fx.Touched {
-		if !slices.Contains(touched, q) {
-			touched = append(touched, q)
+	once := func(queues []entry.QueueID) (named []entry.QueueID) {
+		for _, q := range queues {
+			if !slices.Contains(named, q) {
+				named = append(named, q)
+			}
 		}
+		return named
 	}
-	return fmt.Sprintf("results %+v\ntouched %v created %v deleted %v released %v\nsettled %v returned %v purged %v",
-		fx.Results, touched, fx.Created, fx.Deleted, released, fx.Settled, fx.Returned, fx.Purged)
+	return fmt.Sprintf("results %+v\ntouched %v expiring %v created %v deleted %v released %v\nsettled %v returned %v purged %v",
+		fx.Results, once(fx.Touched), once(fx.Expiring), fx.Created, fx.Deleted, released, fx.Settled, fx.Returned, fx.Purged)
 }
 
 // compare holds the machine's state against the twin's.
@@ -263,10 +293,21 @@ func (w *twin) compare(fail func(string, ...any), m *Machine) {
 			if got, ok := m.Message(id, msg.ID); !ok || got != msg {
 				fail("message %v, want %v", got, msg)
 			}
+			at, expires := m.Expiry(id, msg.ID)
+			if want, ok := q.expiry[msg.ID]; ok != expires || ok && at != want {
+				fail("queue %d: message %d expires at %d, want %d", id, msg.ID, at, want)
+			}
 		}
-		m.queues[id].waiting.check(fail)
+		m.queues[id].check(fail)
 	}
 	m.entries.check(fail)
+	m.stamps.check(fail)
+	m.stamps.each(0, func(index uint64, _ int64) bool {
+		if !m.Live(index) {
+			fail("entry %d has a stamp and no message", index)
+		}
+		return true
+	})
 	live := w.live()
 	if m.entries.live != len(live) {
 		fail("%d live entries, want %d", m.entries.live, len(live))
@@ -281,7 +322,7 @@ func (w *twin) compare(fail func(string, ...any), m *Machine) {
 // drawOp makes an op that mostly hits something.
 func (w *twin) drawOp(t *rapid.T) twinOp {
 	kinds := []Kind{
-		Enqueue, Enqueue, Enqueue, Enqueue, Enqueue, Enqueue, Enqueue, Enqueue, Settle, Settle, Settle, Settle, Settle,
+		Enqueue, Enqueue, Enqueue, Enqueue, EnqueueExpiring, EnqueueExpiring, Enqueue, Enqueue, Enqueue, Settle, Settle, Settle, Settle, Settle,
 		Return, Return, Return, Create, Create, Purge, Delete, Mark, EndSession,
 	}
 	o := twinOp{kind: kinds[die(t, len(kinds))], queue: entry.QueueID(1 + die(t, 4))}
@@ -297,8 +338,8 @@ func (w *twin) drawOp(t *rapid.T) twinOp {
 		return rs
 	}
 	switch o.kind {
-	case Enqueue:
-		o.queue = 0
+	case Enqueue, EnqueueExpiring:
+		o.queue, o.lifetime = 0, lifetimes[die(t, len(lifetimes))]
 		for q := range entry.QueueID(4) {
 			if die(t, 2) == 1 {
 				o.queues = append(o.queues, q+1)
@@ -315,10 +356,31 @@ func (w *twin) drawOp(t *rapid.T) twinOp {
 		o.ifEmpty = die(t, 2) == 1
 	case Create:
 		o.settings = Settings{Name: []string{"", "orders"}[die(t, 2)], AckQuorum: "all"}
+		if die(t, 2) == 1 {
+			o.settings.Expires, o.settings.MessageTTL = true, lifetimes[die(t, len(lifetimes))]
+		}
 	case EndSession:
 		o.queue, o.session = 0, entry.SessionID(1+die(t, 3))
 	}
 	return o
+}
+
+// lifetimes are those of messages.
+var lifetimes = []time.Duration{0, time.Millisecond, 2 * time.Millisecond, 2 * time.Millisecond, 7 * time.Millisecond, time.Hour}
+
+// check checks the invariants of its tables.
+func (q *state) check(fail func(string, ...any)) {
+	q.waiting.check(fail)
+	if q.expirations == nil {
+		return
+	}
+	q.expirations.check(fail)
+	q.expirations.each(0, func(id uint64, _ int64) bool {
+		if _, ok := q.waiting.get(id); !ok {
+			fail("queue %d: message %d expires and isn't there", q.id, id)
+		}
+		return true
+	})
 }
 
 func restored(t interface {
@@ -345,7 +407,8 @@ func TestMachineDoesWhatItsTwinDoes(t *testing.T) {
 		m, w := NewMachine(), newTwin()
 		var fx Effects
 		for q := entry.QueueID(1); q <= 3; q++ {
-			w.step(t, m, &fx, 1, []twinSubmission{{0, 0, []twinOp{{kind: Create, queue: q}}}})
+			settings := Settings{Expires: q > 1, MessageTTL: lifetimes[q-1]}
+			w.step(t, m, &fx, 1, []twinSubmission{{0, 0, []twinOp{{kind: Create, queue: q, settings: settings}}}})
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"act": func(t *rapid.T) {
