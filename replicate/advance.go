@@ -107,9 +107,6 @@ func (n *Node) handle(ready raft.Ready, apply Apply) error {
 	if s := ready.HardState; s != nil {
 		n.now = HardState{Term: s.GetTerm(), Vote: s.GetVote(), Commit: s.GetCommit()}
 	}
-	if n.leader != raft.None && n.now.Term >= n.fence {
-		n.fence = 0
-	}
 	// Messages to mirrors first: their disks work while ours does. raft puts
 	// the local ones last.
 	for _, m := range ready.Messages {

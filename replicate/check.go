@@ -35,12 +35,11 @@ func (n *Node) check(m *raftpb.Message) error {
 		return checkEntries(m)
 	case raftpb.MsgHeartbeat:
 		return n.checkCommit(m)
-	case raftpb.MsgAppResp, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow,
-		raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp:
-		return nil
-	default:
+	}
+	if !betweenMembers(m.GetType()) {
 		return fmt.Errorf("%w: type %v", ErrMessage, m.GetType())
 	}
+	return nil
 }
 
 // checkEntries holds an append to Raft's log properties: indexes follow one

@@ -8,32 +8,36 @@ import (
 // What elect does to a member: raft's rules are untouched by all of it, but for
 // when an election begins and whom a member still listens to.
 
-// Campaign starts an election, unless this member leads already or cannot. It
-// may be repeated until a leader is known. A fenced member first moves to the
-// term before the fence: else it would win a term whose entries the others,
-// fenced as it is, refuse.
+// Campaign starts an election for the next term, unless this member leads
+// already or cannot. It may be repeated until a leader is known.
 func (n *Node) Campaign() (err error) {
 	if n.err != nil {
 		return n.err
 	}
 	defer n.rescue(&err)
 	n.dirty = true
-	status := n.raft.BasicStatus()
-	if term := status.HardState.GetTerm(); status.RaftState != raft.StateLeader && term+1 < n.fence {
-		n.adoptTerm(n.fence - 1)
-	}
 	return n.raft.Campaign()
 }
 
-// adoptTerm moves raft to a later term, without a leader and without a vote, as
-// any message of that term would.
-func (n *Node) adoptTerm(term uint64) {
+// Raise moves this member to a later term, without a leader and without a vote,
+// as hearing of that term from another member would; a leader steps down. A
+// member of a term further below a fence than the one before it raises its term
+// before it campaigns: else it would win a term whose entries the others refuse.
+func (n *Node) Raise(term uint64) (err error) {
+	if n.err != nil {
+		return n.err
+	}
+	if term > beyond || n.raft.BasicStatus().HardState.GetTerm() >= term {
+		return nil
+	}
 	for _, id := range n.storage.members.Voters {
 		if id != n.config.ID {
-			_ = n.raft.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), From: &id, To: &n.config.ID, Term: &term})
-			return
+			defer n.rescue(&err)
+			n.dirty = true
+			return n.raft.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), From: &id, To: &n.config.ID, Term: &term})
 		}
 	}
+	return nil
 }
 
 // ForgetLeader makes a follower vote for whoever campaigns next, without
@@ -76,22 +80,22 @@ func (n *Node) ReportUnreachable(id uint64) {
 	n.dirty = true
 }
 
-// Fence makes this member refuse what leaders of terms before term send, until
-// a leader of that term or a later one is known, or until Fence(0). A position
-// that was told after it stays true meanwhile. It is not durable: a member
-// that restarts has made no promise, and answers no round before it has heard
-// of a leader again.
-func (n *Node) Fence(term uint64) {
-	if term == 0 || term > n.fence {
-		n.fence = term
-	}
-}
+// Fence makes this member refuse what leaders of terms before term send. It
+// never lowers an earlier fence. Once it was called, and Advance after it, the
+// last entry that Status tells stays true: nothing that an earlier leader sends
+// comes after it. It is not durable: a member that restarts has made no promise.
+func (n *Node) Fence(term uint64) { n.fence = max(n.fence, term) }
 
-// fenced reports whether m comes from a leader that is fenced off.
+// Fenced is the term below which leaders are refused; 0 for none.
+func (n *Node) Fenced() uint64 { return n.fence }
+
+// fenced reports whether m comes from a leader that is fenced off. What is of a
+// term before raft's own is left to raft: its answer makes such a leader step
+// down.
 func (n *Node) fenced(m *raftpb.Message) bool {
 	switch m.GetType() {
 	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgTimeoutNow:
-		return m.GetTerm() < n.fence
+		return m.GetTerm() < n.fence && m.GetTerm() >= n.now.Term
 	}
 	return false
 }
