@@ -10,12 +10,10 @@ const (
 	Send ActionKind = iota + 1
 	// Forget: call raft's ForgetLeader, without which this mirror ignores votes.
 	Forget
-	// Raise: make raft's term at least Term, as hearing of it from another
-	// member would: step an empty MsgAppResp of that term and one of them. Only
-	// groups with a quorum below a majority need it.
-	Raise
-	// Campaign: call raft's Campaign. Where Term is not 0 only if raft's term is
-	// still Term-1, so that the campaign is for Term and no other.
+	// Campaign: call raft's Campaign. Where Term is not 0 the election must be for
+	// Term and no other: raft's term is first moved to Term-1 where it is lower
+	// (replicate's Campaign does so for a fenced member), and where it is Term or
+	// higher by now nothing is done.
 	Campaign
 	// Transfer: call raft's TransferLeader to broker To.
 	Transfer
@@ -27,7 +25,7 @@ const (
 	Promoted
 )
 
-var actionNames = [...]string{"nothing", "send", "forget", "raise", "campaign", "transfer", "fence", "promoted"}
+var actionNames = [...]string{"nothing", "send", "forget", "campaign", "transfer", "fence", "promoted"}
 
 // String is the kind's name.
 func (k ActionKind) String() string {
@@ -43,12 +41,12 @@ type Action struct {
 	Kind ActionKind
 	// To is the broker to Send or Transfer to.
 	To string
-	// Term is that of a Raise, a Campaign or a Fence.
+	// Term is that of a Fence or a Campaign.
 	Term uint64
 	// Message is what to Send.
 	Message Message
-	// Promotion is what was Promoted.
-	Promotion Promotion
+	// Promotion is what was Promoted, nil in any other action.
+	Promotion *Promotion
 }
 
 func (e *Elector) act(a Action) { e.actions = append(e.actions, a) }

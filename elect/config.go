@@ -40,6 +40,10 @@ type Timing struct {
 	// been on its way, and proves nothing. 60 ms by default: more than the
 	// interval of beats.
 	Grace time.Duration
+	// Settle is how long a round lasts at least before somebody campaigns: what a
+	// dead leader sent last may still be on its way into the positions. 5 ms by
+	// default.
+	Settle time.Duration
 	// Gather is how long a round waits for living peers that don't answer.
 	// 50 ms by default.
 	Gather time.Duration
@@ -52,7 +56,8 @@ type Timing struct {
 	// added by Config.Jitter. 50 ms by default.
 	Retry time.Duration
 	// Candidacy is how long a vote that was asked for may take (voters fsync)
-	// before the candidate starts over. 250 ms by default.
+	// before the candidate starts over. It does so sooner when it sees that it
+	// shares the votes with another. 250 ms by default.
 	Candidacy time.Duration
 	// StandBy is how much later each next best mirror campaigns. 150 ms by default.
 	StandBy time.Duration
@@ -118,6 +123,7 @@ func (t *Timing) setDefaults() {
 		{&t.Silence, 300 * time.Millisecond},
 		{&t.Agree, 200 * time.Millisecond},
 		{&t.Grace, 60 * time.Millisecond},
+		{&t.Settle, 5 * time.Millisecond},
 		{&t.Gather, 50 * time.Millisecond},
 		{&t.Resend, 50 * time.Millisecond},
 		{&t.Fresh, 250 * time.Millisecond},

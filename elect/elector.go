@@ -59,11 +59,11 @@ type voter struct {
 	up bool
 
 	// What it said last in a round; told is when, zero when it counts no more.
-	told                 time.Time
-	round, term          uint64
-	last                 entry.Position
-	fenced, waits, unfit bool
-	fencedSince          time.Time
+	told                       time.Time
+	round, term                uint64
+	last                       entry.Position
+	fenced, waits, unfit, bids bool
+	fencedSince                time.Time
 	// hearing is when it last said that it hears a leader.
 	hearing time.Time
 
@@ -158,7 +158,7 @@ func (e *Elector) State(now time.Time, local Local) {
 	local.Mirrors = nil
 	e.local = local
 	switch {
-	case local.Role == Leader:
+	case local.Role == Leader && local.Term >= e.leader.term:
 		if e.leader.name != e.config.Self || e.leader.term != local.Term {
 			e.follow(now, e.config.Self, local.Term)
 		}
@@ -198,7 +198,7 @@ func (e *Elector) Wake() time.Time {
 	wake := e.awake.Add(BeatInterval)
 	if e.round != nil {
 		wake = e.awake.Add(5 * time.Millisecond)
-	} else if silence := e.leader.quiet.Add(e.config.Timing.Silence); e.local.Role != Leader && silence.Before(wake) {
+	} else if silence := e.leader.quiet.Add(e.config.Timing.Silence); !e.Leads() && silence.Before(wake) {
 		wake = silence
 	}
 	return wake
@@ -212,8 +212,10 @@ func (e *Elector) step(now time.Time) {
 	switch {
 	case e.self < 0:
 		e.round = nil // A learner only listens.
-	case e.local.Role == Leader:
+	case e.Leads():
 		e.lead(now)
+	case e.local.Role == Leader:
+		// Another leads a higher term: raft will learn of it.
 	case e.round != nil:
 		e.decide(now)
 	case e.missing(now, e.config.Timing.Silence):
@@ -277,6 +279,11 @@ func (e *Elector) Actions(dst []Action) []Action {
 	e.actions = e.actions[:0]
 	return dst
 }
+
+// Leads says that this broker leads the group, and has not heard of a leader of
+// a higher term: one that was paused may hear of its successor here first. Only
+// then it may beat, confirm and deliver.
+func (e *Elector) Leads() bool { return e.local.Role == Leader && e.leader.name == e.config.Self }
 
 // Fence is the term below which appends, heartbeats and snapshots are to be
 // refused, 0 when none are.

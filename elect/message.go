@@ -40,13 +40,15 @@ type Message struct {
 	Waits bool
 	// Unfit says that the sender's log hangs or that its broker is stopping.
 	Unfit bool
+	// Bids says that the sender has asked for votes in Term.
+	Bids bool
 	// Reason is that of a Handing or Leading.
 	Reason Reason
 	// Name is the leader that is heard or handed to.
 	Name string
 	// Promotion is that of Leading. Its Group, Term and Reason are the
-	// message's; When is not sent.
-	Promotion Promotion
+	// message's; When is not sent. nil in any other kind.
+	Promotion *Promotion
 }
 
 const (
@@ -57,7 +59,8 @@ const (
 	flagFenced = 1 << 0
 	flagWaits  = 1 << 1
 	flagUnfit  = 1 << 2
-	flagsAll   = flagFenced | flagWaits | flagUnfit
+	flagBids   = 1 << 3
+	flagsAll   = flagFenced | flagWaits | flagUnfit | flagBids
 
 	maxName   = 255
 	maxVoters = 64
@@ -68,6 +71,8 @@ var ErrMessage = errors.New("elect: malformed datagram")
 
 // AppendMessage appends m to the datagram dst, which is empty or holds
 // messages already.
+//
+// REQUIRES: a Leading message has its Promotion.
 func AppendMessage(dst []byte, m Message) []byte {
 	if len(dst) == 0 {
 		dst = append(dst, version, kindMessages)
@@ -77,10 +82,10 @@ func AppendMessage(dst []byte, m Message) []byte {
 	dst = binary.AppendUvarint(dst, m.Term)
 	dst = binary.AppendUvarint(dst, m.Round)
 	dst = appendPosition(dst, m.Last)
-	dst = append(dst, flags(m.Fenced, m.Waits, m.Unfit), byte(m.Reason))
+	dst = append(dst, flags(m.Fenced, m.Waits, m.Unfit, m.Bids), byte(m.Reason))
 	dst = appendString(dst, m.Name)
 	if m.Kind == Leading {
-		dst = appendPromotion(dst, m.Promotion)
+		dst = appendPromotion(dst, *m.Promotion)
 	}
 	return dst
 }
@@ -98,7 +103,7 @@ func appendPromotion(dst []byte, p Promotion) []byte {
 	for _, s := range p.Positions {
 		dst = appendString(dst, s.Broker)
 		dst = appendPosition(dst, s.Position)
-		dst = append(dst, flags(s.Fenced, false, s.Unfit))
+		dst = append(dst, flags(s.Fenced, false, s.Unfit, false))
 	}
 	return dst
 }
@@ -111,7 +116,7 @@ func appendString(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
-func flags(fenced, waits, unfit bool) byte {
+func flags(fenced, waits, unfit, bids bool) byte {
 	var b byte
 	if fenced {
 		b |= flagFenced
@@ -121,6 +126,9 @@ func flags(fenced, waits, unfit bool) byte {
 	}
 	if unfit {
 		b |= flagUnfit
+	}
+	if bids {
+		b |= flagBids
 	}
 	return b
 }
@@ -166,12 +174,13 @@ func (r *reader) message() Message {
 	r.bad = r.bad || m.Kind == 0
 	m.Group, m.Term, m.Round, m.Last = r.group(), r.uvarint(), r.uvarint(), r.position()
 	f := r.byte(flagsAll)
-	m.Fenced, m.Waits, m.Unfit = f&flagFenced != 0, f&flagWaits != 0, f&flagUnfit != 0
+	m.Fenced, m.Waits, m.Unfit, m.Bids = f&flagFenced != 0, f&flagWaits != 0, f&flagUnfit != 0, f&flagBids != 0
 	m.Reason = Reason(r.byte(byte(Raft)))
 	m.Name = r.string()
 	if m.Kind == Leading {
-		m.Promotion = r.promotion()
-		m.Promotion.Group, m.Promotion.Term, m.Promotion.Reason = m.Group, m.Term, m.Reason
+		p := r.promotion()
+		p.Group, p.Term, p.Reason = m.Group, m.Term, m.Reason
+		m.Promotion = &p
 	}
 	return m
 }

@@ -107,7 +107,7 @@ func (e *Elector) promoted(now time.Time, to string, term uint64) {
 			p.Clean, p.Positions = e.bid.clean, e.bid.positions
 		}
 		e.record(p)
-		e.broadcast(Message{Kind: Leading, Term: term, Reason: p.Reason, Name: to, Promotion: p})
+		e.broadcast(Message{Kind: Leading, Term: term, Reason: p.Reason, Name: to, Promotion: &p})
 	case e.told != nil && e.told.Term == term:
 		p = *e.told
 		p.When = now
@@ -120,8 +120,10 @@ func (e *Elector) promoted(now time.Time, to string, term uint64) {
 
 // hearAccount takes a new leader's account of its promotion.
 func (e *Elector) hearAccount(now time.Time, from string, m Message) {
-	p := m.Promotion
-	p.Group, p.Term, p.Reason = m.Group, m.Term, m.Reason
+	if m.Promotion == nil {
+		return
+	}
+	p := *m.Promotion
 	switch {
 	case p.To != from:
 	case e.account != nil && e.account.Term == p.Term && e.account.To == p.To:
@@ -135,7 +137,7 @@ func (e *Elector) hearAccount(now time.Time, from string, m Message) {
 
 func (e *Elector) record(p Promotion) {
 	e.account, e.told = nil, nil
-	e.act(Action{Kind: Promoted, Promotion: p})
+	e.act(Action{Kind: Promoted, Promotion: &p})
 }
 
 // History keeps the newest promotions, up to a bound. It is not safe for

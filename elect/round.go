@@ -18,8 +18,10 @@ type round struct {
 	// sent is when the position was sent last, and message what was said.
 	sent    time.Time
 	message Message
-	// ready is since when this broker knows whose turn it is, zero before.
+	// ready is since when this broker knows whose turn it is, that of first;
+	// zero before.
 	ready time.Time
+	first string
 	// next is the earliest time of the next campaign, and campaigned that of
 	// the last.
 	next, campaigned time.Time
@@ -36,7 +38,7 @@ type bid struct {
 
 const (
 	// repeats is how soon a position is sent again after it changed.
-	repeats = 5 * time.Millisecond
+	repeats = time.Millisecond
 	// patient is the age from which on a round sends positions less often: no
 	// majority is there, or it hears the leader.
 	patient = 2 * time.Second
@@ -66,11 +68,11 @@ func (e *Elector) hearMissing(now time.Time, v *voter, m Message) {
 		v.fencedSince = now
 	}
 	v.told, v.round, v.term, v.last = now, m.Round, m.Term, m.Last
-	v.fenced, v.waits, v.unfit = m.Fenced, m.Waits, m.Unfit
+	v.fenced, v.waits, v.unfit, v.bids = m.Fenced, m.Waits, m.Unfit, m.Bids
 	v.hearing = time.Time{}
 	switch {
-	case e.self < 0:
-	case e.local.Role == Leader:
+	case e.self < 0, e.local.Role == Leader && !e.Leads():
+	case e.Leads():
 		if !e.unfit(now) {
 			e.refuse(v.name, m.Round)
 		}
@@ -123,7 +125,7 @@ func (e *Elector) needed() int {
 func (e *Elector) missingMessage(now time.Time) Message {
 	return Message{
 		Kind: Missing, Term: e.local.Term, Round: e.round.number, Last: e.local.Last,
-		Fenced: e.local.Fence >= e.round.number, Waits: e.waits(), Unfit: e.unfit(now),
+		Fenced: e.local.Fence >= e.round.number, Waits: e.waits(), Unfit: e.unfit(now), Bids: e.local.Role == Candidate,
 	}
 }
 
@@ -135,9 +137,7 @@ func (e *Elector) tell(now time.Time) {
 	if now.Sub(e.round.opened) > patient {
 		interval *= 4
 	}
-	urgent := e.round.message.Round != m.Round || e.round.message.Fenced != m.Fenced || e.round.message.Waits != m.Waits
-	changed := e.round.message.Last != m.Last || e.round.message.Unfit != m.Unfit
-	if urgent || changed && age >= repeats || age >= interval {
+	if m != e.round.message && age >= repeats || age >= interval {
 		e.round.sent, e.round.message = now, m
 		e.broadcast(m)
 	}
@@ -178,8 +178,8 @@ func (e *Elector) decide(now time.Time) {
 			return
 		}
 	}
-	if e.round.ready.IsZero() {
-		e.round.ready = now
+	if first := standings[0].Broker; e.round.ready.IsZero() || first != e.round.first {
+		e.round.ready, e.round.first = now, first
 	}
 	e.campaign(now, standings, waits, clean)
 }
@@ -199,7 +199,10 @@ func (e *Elector) outrun(now time.Time) {
 
 // gathered says whether every living peer has answered, or had the time to.
 func (e *Elector) gathered(now time.Time) bool {
-	if now.Sub(e.round.opened) >= e.config.Timing.Gather {
+	switch age := now.Sub(e.round.opened); {
+	case age < e.config.Timing.Settle:
+		return false
+	case age >= e.config.Timing.Gather:
 		return true
 	}
 	for i := range e.voters {
@@ -256,7 +259,7 @@ func (e *Elector) campaign(now time.Time, standings []Standing, waits, clean boo
 		return // Only one that holds all can follow without loss.
 	case now.Before(e.round.ready.Add(time.Duration(place) * e.config.Timing.StandBy)), now.Before(e.round.next):
 		return
-	case e.local.Role == Candidate && now.Sub(e.round.campaigned) < e.config.Timing.Candidacy:
+	case e.local.Role == Candidate && now.Sub(e.round.campaigned) < e.config.Timing.Candidacy && !e.splits(now):
 		return // Its votes may wait for an fsync; starting over would lose them.
 	}
 	term := uint64(0)
@@ -264,14 +267,18 @@ func (e *Elector) campaign(now time.Time, standings []Standing, waits, clean boo
 		if term = e.round.number; e.local.Term >= term {
 			return // outrun will follow.
 		}
-		if e.local.Term+1 < term {
-			e.act(Action{Kind: Raise, Term: term - 1})
-		}
 	}
 	e.bid = bid{round: e.round.number, clean: clean, positions: standings}
 	e.round.campaigned = now
 	e.round.next = now.Add(e.config.Timing.Retry + time.Duration(e.config.Jitter()*float64(e.config.Timing.Retry)))
 	e.act(Action{Kind: Campaign, Term: term})
+}
+
+// splits says whether another candidate asks for the same term's votes.
+func (e *Elector) splits(now time.Time) bool {
+	return slices.ContainsFunc(e.voters, func(v voter) bool {
+		return v.bids && v.term == e.local.Term && e.agreeing(now, &v)
+	})
 }
 
 // View is what status shows of a group's election.

@@ -54,7 +54,7 @@ func (e *Elector) HandOver(now time.Time) {
 }
 
 // Handed says that this broker doesn't lead the group.
-func (e *Elector) Handed() bool { return e.local.Role != Leader }
+func (e *Elector) Handed() bool { return !e.Leads() }
 
 // TransferTo hands leadership to broker name because an operator wants it.
 //
@@ -62,7 +62,7 @@ func (e *Elector) Handed() bool { return e.local.Role != Leader }
 func (e *Elector) TransferTo(now time.Time, name string) error {
 	v := e.voter(name)
 	switch {
-	case e.local.Role != Leader:
+	case !e.Leads():
 		return fmt.Errorf("%w: %s leads group %d, not %s", ErrTransfer, orNobody(e.leader.name), e.config.Group, e.config.Self)
 	case v == nil:
 		return fmt.Errorf("%w: %q is no voter of group %d", ErrTransfer, name, e.config.Group)
