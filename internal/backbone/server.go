@@ -86,6 +86,10 @@ func serverOptions(c Config) (*server.Options, error) {
 		MaxPending: int64(4*len(c.Peers)*(c.Transit+c.MaxPayload) + 64*mebibyte),
 		Cluster: server.ClusterOpts{
 			Name: c.Cluster, Host: host, Port: port, NoAdvertise: true,
+			// Gossip would make further routes, past the addresses that the
+			// operator chose. All servers advertise the same place, which
+			// each of them takes for itself and so does not dial.
+			Advertise: "127.0.0.1:1",
 			// One pooled connection for the default account, which carries
 			// nothing, and one for each class.
 			PoolSize:     1,
