@@ -14,6 +14,10 @@ import (
 // operationTimeout bounds how long a method waits for the topology or a queue.
 const operationTimeout = 30 * time.Second
 
+// maxHeld bounds how many queues a channel remembers: one that gets from a new
+// queue each time must not grow.
+const maxHeld = 1024
+
 // The states of a channel. It closes once: open, closing, closed; closing only
 // where the broker closes it and waits for the client's close-ok.
 const (
@@ -143,6 +147,7 @@ func (ch *channel) release(done func()) {
 	ch.tags = nil
 	ch.confirms.closed = true
 	o.mu.Unlock()
+	ch.unacked.drop()
 	lanes := ch.lanes
 	ch.lanes, ch.held, ch.tx = nil, nil, nil
 	ch.incoming.drop()
@@ -188,6 +193,11 @@ func (ch *channel) discard(f amqp.Frame) {
 func (ch *channel) uses(q *topology.Queue, l *lane) *held {
 	if h := ch.held[q.ID]; h != nil {
 		return h
+	}
+	if len(ch.held) >= maxHeld {
+		// What is in use is referred to from elsewhere; the rest is of queues
+		// that this channel will perhaps never see again.
+		clear(ch.held)
 	}
 	known := false
 	for _, other := range ch.lanes {

@@ -184,12 +184,20 @@ func (f *front) Stop(ctx context.Context, text string) {
 		return
 	case <-ctx.Done():
 	}
-	f.mu.Lock()
-	for socket := range f.mu.sockets {
-		socket.Close()
+	for _, c := range f.connections.list() {
+		c.abort(context.Cause(ctx))
 	}
-	f.mu.Unlock()
-	<-done
+	f.closeStrangers()
+	// What a connection still waits for is a group's loop, which answers unless
+	// the disk hangs. A broker that can't stop is worse than one that leaves a
+	// goroutine behind.
+	patience := time.NewTimer(closeTimeout)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+		f.log.Error("connections did not end in time", "count", f.connections.count())
+	}
 }
 
 // closeStrangers closes the sockets whose handshake is under way.

@@ -265,8 +265,8 @@ func (c *conn) open() error {
 	}
 	c.vhost = s.vhost
 	// It is listed before open-ok, so that a client sees its own connection.
-	if !c.front.connections.add(c) {
-		return c.refuse(amqp.NotAllowed("access to vhost '%s' refused for user '%s': connection limit is reached", s.vhost, s.user).At(amqp.IDConnectionOpen))
+	if refusal := c.front.connections.add(c); refusal != nil {
+		return c.refuse(refusal.At(amqp.IDConnectionOpen))
 	}
 	if err := c.tell(&amqp.ConnectionOpenOk{}); err != nil {
 		c.front.connections.remove(c)

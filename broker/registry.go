@@ -25,19 +25,22 @@ func newRegistry(limit int) *registry {
 	return r
 }
 
-// add enters a connection, or returns false when there are too many or the
-// broker stops.
-func (r *registry) add(c *conn) bool {
+// add enters a connection, or returns why it may not be: there are too many, or
+// the broker stops.
+func (r *registry) add(c *conn) *amqp.Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.limit > 0 && len(r.mu.open) >= r.limit || r.mu.closing != nil {
-		return false
+	switch {
+	case r.mu.closing != nil:
+		return r.mu.closing
+	case r.limit > 0 && len(r.mu.open) >= r.limit:
+		return amqp.NotAllowed("access to vhost '%s' refused for user '%s': connection limit (%d) is reached", c.session.vhost, c.session.user, r.limit)
 	}
 	r.mu.open[c] = struct{}{}
 	if r.mu.blocked != "" {
 		c.out.block(r.mu.blocked, c.session.can.blocked)
 	}
-	return true
+	return nil
 }
 
 func (r *registry) remove(c *conn) {

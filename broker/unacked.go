@@ -178,6 +178,13 @@ func (u *unacked) takeUpTo(tag uint64, fn func(uint64, unackedEntry)) bool {
 	return true
 }
 
+// drop forgets everything: the channel's holder gives it back.
+func (u *unacked) drop() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.mu.chunks, u.mu.count = nil, 0
+}
+
 // len is the number of deliveries that wait.
 func (u *unacked) len() int {
 	u.mu.Lock()

@@ -124,7 +124,7 @@ func (w *writer) stretches(b *batch) error {
 func (w *writer) delivery(d *delivery) error {
 	to := d.to
 	channel := to.channel
-	if !channel.isOpen() {
+	if !channel.isOpen() || w.conn.state.Load() != connRunning {
 		return nil // Its holder gives the message back.
 	}
 	if w.contents == nil {
