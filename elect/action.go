@@ -18,8 +18,9 @@ const (
 	// Transfer: call raft's TransferLeader to broker To.
 	Transfer
 	// Fence: refuse, from now on, every append, heartbeat and snapshot of a term
-	// below Term. Then report Term in Local.Fence, together with a Last that
-	// covers all that was taken before. Elector.Fence returns the same number.
+	// below Term; 0 takes it back. Then report in Local.Fence what holds,
+	// together with a Last that covers all that was taken before. Elector.Fence
+	// returns the same number.
 	Fence
 	// Promoted: Promotion happened. Keep it in a History, log it, count it.
 	Promoted

@@ -67,12 +67,11 @@ type voter struct {
 	// hearing is when it last said that it hears a leader.
 	hearing time.Time
 
-	// What a leader knows of it. caughtUp is since when it lives and lacks
-	// little, zero when it doesn't; handed is when leadership was transferred
-	// to it.
-	match            uint64
-	active           bool
-	caughtUp, handed time.Time
+	// What a leader knows of it. active is when it last was; caughtUp is since
+	// when it lives and lacks little, zero when it doesn't; handed is when
+	// leadership was transferred to it.
+	match                    uint64
+	active, caughtUp, handed time.Time
 
 	// losses is how often it was lost as the leader, and lost when last.
 	losses int
@@ -94,9 +93,11 @@ type Elector struct {
 	awake time.Time
 
 	leader leader
-	// fence is what the action Fence asked for last.
-	fence uint64
-	round *round
+	// promise is the term below which no leader is to be accepted ever again;
+	// fence is what the action Fence asked for last, which may be higher while
+	// a round lasts. Invariant: promise <= fence.
+	promise, fence uint64
+	round          *round
 	// bid is the last campaign.
 	bid bid
 	// handing is the last transfer that was announced, here or by a leader.
@@ -167,7 +168,7 @@ func (e *Elector) State(now time.Time, local Local) {
 	case e.leader.name == e.config.Self:
 		e.resign(now)
 	}
-	if local.Role != Leader && local.Leader != "" && local.Leader != e.config.Self && local.Term >= e.fence &&
+	if local.Role != Leader && local.Leader != "" && local.Leader != e.config.Self && local.Term >= e.promise &&
 		(local.Term > e.leader.term || local.Term == e.leader.term && e.leader.name == "") {
 		e.follow(now, local.Leader, local.Term)
 	}
@@ -211,7 +212,7 @@ func (e *Elector) step(now time.Time) {
 	}
 	switch {
 	case e.self < 0:
-		e.round = nil // A learner only listens.
+		e.close() // A learner only listens.
 	case e.Leads():
 		e.lead(now)
 	case e.local.Role == Leader:

@@ -41,7 +41,7 @@ func (e *Elector) Beat(now time.Time, from string, beat Beat) {
 // hear takes a sign of life of name as the leader of term.
 func (e *Elector) hear(now time.Time, name string, term uint64) {
 	switch {
-	case term < e.local.Term, term < e.fence, term < e.leader.term:
+	case term < e.local.Term, term < e.promise, term < e.leader.term:
 		return // raft would not listen to it either.
 	case term > e.leader.term, e.leader.name == "":
 		e.follow(now, name, term)
@@ -51,7 +51,7 @@ func (e *Elector) hear(now time.Time, name string, term uint64) {
 		return // It was on its way when the route broke.
 	}
 	e.leader.heard, e.leader.quiet, e.leader.gone = now, now, time.Time{}
-	e.round = nil
+	e.close()
 }
 
 // missing says whether the leader is gone, or silent for that long.
@@ -63,7 +63,7 @@ func (e *Elector) missing(now time.Time, silence time.Duration) bool {
 func (e *Elector) follow(now time.Time, name string, term uint64) {
 	e.promoted(now, name, term)
 	e.leader = leader{name: name, term: term, since: now, heard: now, quiet: now}
-	e.round = nil
+	e.close()
 }
 
 // resign notes that this broker leads no more, though nobody else is known to.

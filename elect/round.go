@@ -54,7 +54,7 @@ func (e *Elector) open(now time.Time, number uint64) {
 		reason = Started
 	}
 	e.round = &round{
-		number: max(number, e.local.Term+1, e.leader.term+1, e.fence),
+		number: max(number, e.local.Term+1, e.leader.term+1, e.promise),
 		opened: now,
 		reason: reason,
 	}
@@ -160,10 +160,7 @@ func (e *Elector) decide(now time.Time) {
 	standings := e.standings(now)
 	majority := len(standings) >= e.majority()
 	waits := e.waits()
-	if majority && waits && e.fence < e.round.number {
-		e.fence = e.round.number
-		e.act(Action{Kind: Fence, Term: e.fence})
-	}
+	e.refuseLeaders(majority, waits)
 	e.tell(now)
 	if !majority || !e.gathered(now) {
 		e.round.ready = time.Time{}
@@ -182,6 +179,41 @@ func (e *Elector) decide(now time.Time) {
 		e.round.ready, e.round.first = now, first
 	}
 	e.campaign(now, standings, waits, clean)
+}
+
+// refuseLeaders fences when a majority agrees that the leader is lost. Where the
+// round waits that is the promise that makes a position count. Elsewhere it is
+// for the sake of the election alone: a leader whose disk hangs goes on with its
+// heartbeats and appends, each of which ends a candidacy and moves positions. It
+// is taken back when the majority is gone.
+func (e *Elector) refuseLeaders(majority, waits bool) {
+	switch {
+	case majority && waits:
+		e.promise = max(e.promise, e.round.number)
+		e.refuseBelow(max(e.fence, e.promise))
+	case majority:
+		e.refuseBelow(max(e.promise, e.leader.term+1, e.local.Last.Term+1))
+	default:
+		e.refuseBelow(e.promise)
+	}
+}
+
+// refuseBelow makes term the fence.
+func (e *Elector) refuseBelow(term uint64) {
+	if term < e.fence {
+		e.act(Action{Kind: Fence, Term: 0})
+		e.fence = 0
+	}
+	if term > e.fence {
+		e.act(Action{Kind: Fence, Term: term})
+		e.fence = term
+	}
+}
+
+// close ends the round, if one is open.
+func (e *Elector) close() {
+	e.round = nil
+	e.refuseBelow(e.promise)
 }
 
 // outrun takes a new number when raft's term has reached that of a waiting

@@ -68,7 +68,7 @@ func (e *Elector) TransferTo(now time.Time, name string) error {
 		return fmt.Errorf("%w: %q is no voter of group %d", ErrTransfer, name, e.config.Group)
 	case name == e.config.Self:
 		return nil
-	case !v.up || !v.active:
+	case !v.living(now):
 		return fmt.Errorf("%w: %s is not alive", ErrTransfer, name)
 	}
 	e.transfer(now, name, Ordered)
@@ -118,7 +118,7 @@ func (e *Elector) heir(now time.Time) *voter {
 	bestTried := false
 	for i := range e.voters {
 		v := &e.voters[i]
-		if i == e.self || !v.up || !v.active {
+		if i == e.self || !v.living(now) {
 			continue
 		}
 		tried := now.Sub(v.handed) < handingCounts
@@ -128,6 +128,13 @@ func (e *Elector) heir(now time.Time) *voter {
 	}
 	return best
 }
+
+// activeCounts is how long a mirror counts as active after it was told to be:
+// raft forgets who is at each election timeout, and learns anew.
+const activeCounts = 500 * time.Millisecond
+
+// living says whether a mirror can take over, as far as a leader knows.
+func (v *voter) living(now time.Time) bool { return v.up && now.Sub(v.active) < activeCounts }
 
 // stuck says whether a mirror has been fenced against this leader for so long
 // that it must have been left behind: the others still hear the leader, so no
@@ -188,20 +195,21 @@ const (
 	maxDoublings = 4
 )
 
-// follows takes what a leader knows of its mirrors.
+// follows takes what a leader knows of its mirrors. A mirror that is not told of
+// keeps its match, but is not active.
 func (e *Elector) follows(now time.Time, mirrors []Mirror) {
-	for i := range e.voters {
-		e.voters[i].match, e.voters[i].active = 0, false
-	}
 	for _, m := range mirrors {
 		if v := e.voter(m.Name); v != nil {
-			v.match, v.active = m.Match, m.Active
+			v.match = m.Match
+			if m.Active {
+				v.active = now
+			}
 		}
 	}
 	for i := range e.voters {
 		v := &e.voters[i]
 		switch {
-		case !v.up || !v.active || v.match+caughtUp < e.local.Last.Index:
+		case !v.living(now) || v.match+caughtUp < e.local.Last.Index:
 			v.caughtUp = time.Time{}
 		case v.caughtUp.IsZero():
 			v.caughtUp = now

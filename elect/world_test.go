@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -32,8 +33,11 @@ type world struct {
 	network []*packet // ascending by due, then by the order of sending
 	// cut says which links are cut, in one direction, and loss how many of 1000
 	// datagrams are lost.
-	cut   map[[2]int]bool
-	loss  int
+	cut  map[[2]int]bool
+	loss int
+	// mute sends no votes. slow nodes get no entries.
+	mute  *node
+	slow  map[int]bool
 	delay [2]time.Duration // shortest, longest
 	fsync [2]time.Duration // shortest, longest
 
@@ -42,8 +46,11 @@ type world struct {
 	leaders   map[uint64]int // term → node
 	// confirmed is what a client was told: index → proposal.
 	confirmed map[uint64]uint64
-	unclean   int
-	history   interface {
+	// unclean counts unclean promotions; what leaders of terms below that of the
+	// last confirm is lost.
+	unclean     int
+	uncleanTerm uint64
+	history     interface {
 		io.Writer
 		Sum64() uint64
 	}
@@ -149,7 +156,7 @@ func newWorld(t *testing.T, seed uint64, size, quorum int) *world {
 	seedRaft(t, seed)
 	w := &world{
 		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)),
-		now: time.Unix(1_000_000, 0), cut: map[[2]int]bool{}, quorum: quorum,
+		now: time.Unix(1_000_000, 0), cut: map[[2]int]bool{}, slow: map[int]bool{}, quorum: quorum,
 		delay:   [2]time.Duration{200 * time.Microsecond, 2 * millisecond},
 		fsync:   [2]time.Duration{millisecond, 8 * millisecond},
 		leaders: map[uint64]int{}, confirmed: map[uint64]uint64{}, history: fnv.New64a(),
@@ -285,6 +292,13 @@ func (w *world) post(p *packet) {
 
 func (w *world) send(p *packet) {
 	if w.cut[[2]int{p.from, p.to}] || w.random.IntN(1000) < w.loss {
+		return
+	}
+	switch {
+	case p.message == nil:
+	case w.mute == w.nodes[p.from] && (p.message.GetType() == raftpb.MsgPreVote || p.message.GetType() == raftpb.MsgVote):
+		return
+	case w.slow[p.to] && p.message.GetType() == raftpb.MsgApp:
 		return
 	}
 	p.due = w.now.Add(w.between(w.delay))
@@ -545,7 +559,7 @@ func (w *world) do(n *node, a Action) {
 		to := slices.IndexFunc(w.nodes, func(m *node) bool { return m.name == a.To })
 		n.raft.TransferLeader(uint64(to + 1))
 	case Fence:
-		n.fence = max(n.fence, a.Term)
+		n.fence = a.Term
 	case Promoted:
 		w.note("promoted %s: %+v", n.name, *a.Promotion)
 		n.promoted.Add(*a.Promotion)
@@ -554,6 +568,7 @@ func (w *world) do(n *node, a Action) {
 				w.unclean++
 			}
 			w.checkConfirmed(n, *a.Promotion)
+			w.checkBest(n, *a.Promotion)
 			if w.onLeader != nil {
 				w.onLeader(n, *a.Promotion)
 			}
@@ -565,7 +580,7 @@ func (w *world) do(n *node, a Action) {
 // entries of its own term, and with them all before.
 func (w *world) confirm() {
 	for _, n := range w.nodes {
-		if n.state != runs || n.role != raft.StateLeader {
+		if n.state != runs || n.role != raft.StateLeader || n.term < w.uncleanTerm {
 			continue
 		}
 		var matches []uint64
@@ -590,26 +605,49 @@ func (w *world) confirm() {
 	}
 }
 
+// proposal is what a node holds at index: on its disk, or on the way there.
 func (n *node) proposal(index uint64) uint64 {
-	entries, err := n.disk.Entries(index, index+1, 1<<20)
-	if err != nil || len(entries[0].GetData()) == 0 {
+	found, _ := n.disk.Entries(index, min(index, n.disk.last().Index)+1, 1<<20)
+	for _, write := range n.writes {
+		for _, e := range write.message.GetEntries() {
+			switch {
+			case e.GetIndex() == index:
+				found = []*raftpb.Entry{e}
+			case e.GetIndex() < index: // discards what was there
+				found = nil
+			}
+		}
+	}
+	if len(found) == 0 || len(found[0].GetData()) == 0 {
 		return 0
 	}
-	return binary.BigEndian.Uint64(entries[0].GetData())
+	return binary.BigEndian.Uint64(found[0].GetData())
 }
 
 // checkConfirmed wants all that was confirmed at a leader that was promoted
-// cleanly. What its disk still writes counts as lost here: raft makes it durable
-// before it votes for itself.
+// cleanly.
 func (w *world) checkConfirmed(n *node, p Promotion) {
-	if !p.Clean { // what is lost now stays lost
+	if !p.Clean { // What is lost now stays lost.
 		clear(w.confirmed)
+		w.uncleanTerm = n.term
 		return
 	}
-	for index := uint64(1); index <= uint64(len(w.confirmed))+1; index++ {
-		if want, ok := w.confirmed[index]; ok && (index > n.disk.last().Index || n.proposal(index) != want) {
-			w.fatalf("%s leads term %d without entry %d, which was confirmed: it has %v, %+v", n.name, p.Term, index, n.disk.last(), p)
+	for _, index := range slices.Sorted(maps.Keys(w.confirmed)) {
+		if want := w.confirmed[index]; index > n.last.Index || n.proposal(index) != want {
+			w.fatalf("%s leads term %d without entry %d, which was confirmed: it has %v, %+v", n.name, p.Term, index, n.last, p)
 		}
+	}
+}
+
+// checkBest wants the best of the positions that were compared at the leader,
+// unless it stood by for one that could not.
+func (w *world) checkBest(n *node, p Promotion) {
+	if len(p.Positions) == 0 || p.Reason == Raft || p.Leaderless >= 150*millisecond {
+		return
+	}
+	at := slices.IndexFunc(p.Positions, func(s Standing) bool { return s.Broker == n.name })
+	if best := p.Positions[0]; at < 0 || p.Positions[at].Position.Compare(best.Position) < 0 {
+		w.fatalf("%s was promoted though %s was better: %+v", n.name, best.Broker, p)
 	}
 }
 
