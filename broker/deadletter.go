@@ -289,6 +289,9 @@ func (d *deadLetters) letter(b *letters, m queue.Message) error {
 	died.deadLettered(&p, keyed)
 	foreign := false
 	for _, q := range d.route(x.queue.Vhost, exchange, keys, p.Headers) {
+		if x.reason != deathRejected && goesRound(q.Name, p.Headers) {
+			continue
+		}
 		part := b.part(d.group(q.Group))
 		if part == nil {
 			for i := range b.parts {

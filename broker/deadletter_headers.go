@@ -10,12 +10,12 @@ import (
 // deathReason says in x-death why a message was dead-lettered.
 type deathReason string
 
-// deathRejected: a consumer rejected the message. It is the only reason yet;
-// RabbitMQ's others are expired, maxlen and delivery_limit. To those a rule
-// will apply that does not to this one: a message that comes back to a queue
-// without having been rejected on the way is dropped, because it would go round
-// for ever (RabbitMQ's documentation, "Dead-Lettered Message Loops").
-const deathRejected deathReason = "rejected"
+// The reasons yet; RabbitMQ's others are maxlen and delivery_limit. For all but
+// the first see goesRound.
+const (
+	deathRejected deathReason = "rejected" // by a consumer
+	deathExpired  deathReason = "expired"
+)
 
 // death is what a message's headers tell of one death.
 type death struct {
@@ -101,6 +101,24 @@ func (d *death) table(headers amqp.Table) amqp.Table {
 		"count": int64(1), "reason": string(d.reason), "queue": d.queue, "exchange": d.exchange,
 		"routing-keys": keys, "time": d.at,
 	}
+}
+
+// goesRound reports whether a dead letter with these headers, its latest death
+// among them, died before in the queue that it is to go to and was not rejected
+// since. It would go round for ever: nobody has a say in it (RabbitMQ's
+// documentation, "Dead-Lettered Message Loops").
+func goesRound(queue string, headers amqp.Table) bool {
+	events, _ := headers["x-death"].([]any)
+	for _, event := range events {
+		table, _ := event.(amqp.Table)
+		if table["reason"] == string(deathRejected) {
+			return false
+		}
+		if table["queue"] == queue {
+			return true
+		}
+	}
+	return false
 }
 
 // moreKeys are the routing keys that a header names (sender-selected

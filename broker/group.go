@@ -2,6 +2,7 @@ package broker
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/queue"
@@ -121,7 +122,9 @@ func (g *group) lead() {
 }
 
 func (g *group) turn() {
+	g.dispatcher.Clock(time.Now().UnixNano())
 	g.dispatcher.DispatchPending(g.deliver)
+	g.expire()
 	for _, to := range g.fresh {
 		to.deliver(to.pending)
 		clear(to.pending)

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/queue"
 )
@@ -122,6 +124,7 @@ func (g *group) get(q entry.QueueID, h queue.HolderID, noAck bool, done func(get
 
 // take answers a get if there is a message.
 func (g *group) take(q entry.QueueID, h queue.HolderID, noAck bool, done func(getReply)) bool {
+	g.dispatcher.Clock(time.Now().UnixNano())
 	d, remaining, found := g.dispatcher.Get(q, h, false)
 	if !found {
 		return false

@@ -98,7 +98,7 @@ func (l *lane) enqueue(queues []entry.QueueID, exchange, key, properties, body [
 // appendPublish appends an enqueue op up to where the body begins.
 func appendPublish(ops []byte, queues []entry.QueueID, exchange, key, properties []byte, body int) []byte {
 	size := entry.ContentSize(len(exchange), len(key), len(properties), body)
-	return entry.AppendContentHead(queue.AppendEnqueue(ops, queues, size), exchange, key, properties)
+	return entry.AppendContentHead(appendEnqueue(ops, queues, properties, size), exchange, key, properties)
 }
 
 // expect adds a publish in ops to those that are confirmed with them.

@@ -27,9 +27,7 @@ func (b *Broker) declareQueue(ctx context.Context, wanted topology.Queue) (*topo
 		wanted.Broker, wanted.Boot = b.config.Name, b.boot
 	}
 	g := b.group(wanted.Group)
-	ops := queue.AppendCreate(takeOps(), wanted.ID, queue.Settings{
-		Vhost: wanted.Vhost, Name: wanted.Name, AckQuorum: wanted.AckQuorum,
-	})
+	ops := queue.AppendCreate(takeOps(), wanted.ID, settingsOf(&wanted))
 	if _, err := g.do(ctx, ops); err != nil {
 		return nil, false, err
 	}
@@ -264,7 +262,7 @@ func (b *Broker) reconcile(ctx context.Context, g *group) error {
 	}
 	for _, q := range registered {
 		if known[q.ID] {
-			ops = queue.AppendCreate(ops, q.ID, queue.Settings{Vhost: q.Vhost, Name: q.Name, AckQuorum: q.AckQuorum})
+			ops = queue.AppendCreate(ops, q.ID, settingsOf(q))
 			b.logger.Info("making a registered queue again", "queue", q.Name, "vhost", q.Vhost, "group", g.id)
 		}
 	}
