@@ -50,6 +50,7 @@ type unacked struct {
 		last   uint64 // the highest tag given out
 		base   uint64 // chunks[0] is for tags base*64 to base*64+63
 		chunks []*chunk
+		spare  *chunk // the chunk that was freed last: deliveries that are acked one by one need no new ones
 		count  int
 	}
 }
@@ -93,7 +94,9 @@ func (u *unacked) put(tag uint64, e unackedEntry) {
 	}
 	c := u.mu.chunks[word-u.mu.base]
 	if c == nil {
-		c = new(chunk)
+		if c, u.mu.spare = u.mu.spare, nil; c == nil {
+			c = new(chunk)
+		}
 		u.mu.chunks[word-u.mu.base] = c
 	}
 	c.live |= 1 << (tag % unackedChunk)
@@ -138,12 +141,18 @@ func (u *unacked) clear(c *chunk, word, bit uint64) {
 		return
 	}
 	u.mu.chunks[word-u.mu.base] = nil
-	for len(u.mu.chunks) > 0 && u.mu.chunks[0] == nil {
-		u.mu.chunks, u.mu.base = u.mu.chunks[1:], u.mu.base+1
+	u.mu.spare = c
+	empty := 0
+	for empty < len(u.mu.chunks) && u.mu.chunks[empty] == nil {
+		empty++
 	}
-	if len(u.mu.chunks) == 0 {
-		u.mu.chunks = nil
+	if empty == len(u.mu.chunks) {
+		if u.mu.chunks = u.mu.chunks[:0]; cap(u.mu.chunks) > unackedChunk {
+			u.mu.chunks = nil
+		}
+		return
 	}
+	u.mu.chunks, u.mu.base = u.mu.chunks[empty:], u.mu.base+uint64(empty)
 }
 
 // takeUpTo removes every delivery with a tag up to the given one, in order of
@@ -182,7 +191,7 @@ func (u *unacked) takeUpTo(tag uint64, fn func(uint64, unackedEntry)) bool {
 func (u *unacked) drop() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.mu.chunks, u.mu.count = nil, 0
+	u.mu.chunks, u.mu.spare, u.mu.count = nil, nil, 0
 }
 
 // len is the number of deliveries that wait.

@@ -56,7 +56,7 @@ func TestUnackedAgainstATwin(t *testing.T) {
 			}
 		}
 		takeUpTo(t, seed, &u, twin, 0)
-		if u.mu.chunks != nil || len(twin) > 0 {
+		if len(u.mu.chunks) > 0 || len(twin) > 0 {
 			t.Fatalf("seed %d: %d chunks and %d entries are left", seed, len(u.mu.chunks), len(twin))
 		}
 	}
