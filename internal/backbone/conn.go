@@ -122,7 +122,12 @@ func (c *conn) receive(m *nats.Msg) {
 		return
 	}
 	defer c.b.exit()
-	h, rest, err := parseHead(m.Data)
+	c.receiveFrame(m.Data)
+}
+
+// receiveFrame acts on one frame, which it may keep.
+func (c *conn) receiveFrame(b []byte) {
+	h, rest, err := parseHead(b)
 	if err != nil || int(h.sender) >= len(c.b.names) || h.sender == c.b.self {
 		c.b.counters.malformed.Add(1)
 		return
@@ -136,7 +141,7 @@ func (c *conn) receive(m *nats.Msg) {
 		}
 	case kindData:
 		if c.b.epochs[h.sender].Load() == h.epoch {
-			c.b.counters.receivedBytes.Add(uint64(len(m.Data)))
+			c.b.counters.receivedBytes.Add(uint64(len(b)))
 			c.b.counters.receivedFrames.Add(1)
 			c.in.data(h.sender, h.epoch, rest)
 		}

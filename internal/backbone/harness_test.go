@@ -29,6 +29,7 @@ type recorder struct {
 	take     bool // gives every message back at once
 	forget   bool // keeps no payloads
 	onArrive func(c Class, from string, payload []byte)
+	watch    func(h happening)
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -43,6 +44,9 @@ func newRecorder() *recorder {
 
 func (r *recorder) note(h happening) {
 	h.at = time.Now()
+	if r.watch != nil {
+		r.watch(h)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.bytes += len(h.payload)

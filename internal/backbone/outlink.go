@@ -321,8 +321,8 @@ func (o *outgoing) owesWritable(l *outLink) bool {
 
 // Times of the sender's patience.
 const (
-	probeAfter = 100 * time.Millisecond // without an ack that moves
-	lostAfter  = 2 * time.Second        // of probing in vain
+	probeAfter = 60 * time.Millisecond // without an ack that moves; receivers ack each tick
+	lostAfter  = 2 * time.Second       // of probing in vain
 )
 
 // tick announces, probes and gives up where time has come. late is how long
