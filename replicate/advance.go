@@ -101,6 +101,7 @@ func (n *Node) handle(ready raft.Ready, apply Apply) error {
 		if role := roleOf(s.RaftState); role != n.role || s.Lead != n.leader {
 			n.uncommitted, n.proposed = 0, 0
 			n.role, n.leader = role, s.Lead
+			n.transferred = false
 			clear(n.sending)
 		}
 	}
@@ -140,7 +141,8 @@ func (n *Node) write(m *raftpb.Message) error {
 	if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
 		n.adopt(s)
 	}
-	changed := n.now.Term != n.handed.Term || n.now.Vote != n.handed.Vote
+	now := n.state()
+	changed := now.Term != n.handed.Term || now.Vote != n.handed.Vote
 	if len(m.GetEntries()) == 0 && !changed {
 		if !n.writes.behind(m.GetResponses()) {
 			n.deliver(m.GetResponses())
@@ -160,10 +162,8 @@ func (n *Node) write(m *raftpb.Message) error {
 	}
 	n.proposed = 0
 	var state *HardState
-	if n.handed != n.now {
-		n.handed = n.now
-		copied := n.now
-		state = &copied
+	if n.handed != now {
+		state = n.hand(now)
 	}
 	n.append(handover{number: n.writes.push(entries, m.GetResponses()), entries: entries, state: state})
 	return nil

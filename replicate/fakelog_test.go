@@ -15,33 +15,59 @@ type fakeLog struct {
 	entries []Entry // entries[i] has index floor.Index+1+i; durable
 	state   *HardState
 
+	// machine is the state machine's state at the floor, members the group's.
+	machine []Entry
+	members Members
+
 	waiting []fakeAppend
 	failure error
 
-	appends int // calls of Append
-	reads   int // entries read
-	largest int // bytes of one Read
-	lost    int // entries that a later append discarded
+	appends int    // calls of Append
+	reads   int    // entries read
+	largest int    // bytes of one Read
+	lost    int    // entries that a later append discarded
+	reached uint64 // the highest index that ever was durable
 }
 
 type fakeAppend struct {
 	entries []Entry
 	state   *HardState
+	replace *checkpoint
 	done    func(error)
+}
+
+// checkpoint is a state at a position, as an owner keeps and sends it.
+type checkpoint struct {
+	at      entry.Position
+	machine []Entry
+	members Members
 }
 
 func (l *fakeLog) Append(_ entry.GroupID, entries []Entry, state *HardState, done func(error)) {
 	if len(entries) == 0 && state == nil {
 		panic("an append of nothing")
 	}
+	if n := len(l.waiting); n > 0 && l.waiting[n-1].replace != nil {
+		panic("an append while a checkpoint replaces the log")
+	}
 	l.appends++
-	l.waiting = append(l.waiting, fakeAppend{entries, state, done})
+	l.waiting = append(l.waiting, fakeAppend{entries: entries, state: state, done: done})
+}
+
+// replace puts a checkpoint in the place of the log, after what waits.
+func (l *fakeLog) replace(c checkpoint, done func(error)) {
+	l.waiting = append(l.waiting, fakeAppend{replace: &c, done: done})
 }
 
 // persist makes the oldest waiting append durable without telling anybody.
 func (l *fakeLog) persist() func(error) {
 	a := l.waiting[0]
 	l.waiting = l.waiting[1:]
+	if c := a.replace; c != nil {
+		l.floor, l.machine, l.members, l.entries = c.at, c.machine, c.members, nil
+		l.reached = max(l.reached, c.at.Index)
+		return a.done
+	}
 	l.floorCheck(a)
 	for _, e := range a.entries {
 		l.lost += max(0, len(l.entries)-int(e.Index-l.floor.Index-1))
@@ -50,6 +76,7 @@ func (l *fakeLog) persist() func(error) {
 	if a.state != nil {
 		l.state = a.state
 	}
+	l.reached = max(l.reached, l.last().Index)
 	return a.done
 }
 
@@ -82,10 +109,14 @@ func (l *fakeLog) crash(kept int) {
 	l.waiting = nil
 }
 
-func (l *fakeLog) checkpoint(at entry.Position) {
+// checkpoint raises the floor over applied entries.
+func (l *fakeLog) checkpoint(at entry.Position, applied []Entry, members Members) {
 	l.entries = slices.Clone(l.entries[at.Index-l.floor.Index:])
-	l.floor = at
+	l.floor, l.machine, l.members = at, slices.Clone(applied[:at.Index]), members
 }
+
+// newest is the checkpoint at the floor.
+func (l *fakeLog) newest() checkpoint { return checkpoint{l.floor, l.machine, l.members} }
 
 // last is the last durable entry.
 func (l *fakeLog) last() entry.Position {

@@ -3,6 +3,7 @@ package replicate
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +18,7 @@ type member struct {
 	log         *fakeLog
 	node        *Node
 	completions []Completion
+	installed   []error
 	sent        []*raftpb.Message
 	applied     []Entry // applied[i] has index i+1
 	onApply     func(Entry)
@@ -37,9 +39,9 @@ func newMember(config Config) *member {
 // start makes the Node of what the log holds, the state machine restored from
 // the checkpoint at its floor.
 func (m *member) start() (err error) {
-	m.completions = nil
-	m.config.Applied = m.log.floor
-	m.applied = m.applied[:m.log.floor.Index]
+	m.completions, m.installed = nil, nil
+	m.config.Applied, m.config.Members = m.log.floor, m.log.members
+	m.applied = slices.Clone(m.log.machine)
 	m.node, err = New(m.config)
 	return err
 }
@@ -72,6 +74,28 @@ func (m *member) complete() {
 	for _, c := range completions {
 		m.node.Completed(c)
 	}
+	installed := m.installed
+	m.installed = nil
+	for _, err := range installed {
+		m.node.Installed(err)
+	}
+}
+
+// checkpoint raises the floor to an applied entry.
+func (m *member) checkpoint(index uint64) {
+	m.log.checkpoint(m.applied[index-1].position(), m.applied, m.node.Members())
+}
+
+// install is what an owner does with a checkpoint that it has at hand.
+func (m *member) install(c checkpoint) (adopted bool, err error) {
+	if needed, err := m.node.Offer(c.at); err != nil || !needed {
+		return false, err
+	}
+	if adopted, err = m.node.Install(c.at, c.members); adopted {
+		m.applied = slices.Clone(c.machine)
+		m.log.replace(c, func(err error) { m.installed = append(m.installed, err) })
+	}
+	return adopted, err
 }
 
 // advance advances until there is nothing left to do at once.
@@ -89,7 +113,7 @@ func (m *member) settle() error {
 		if err := m.advance(); err != nil {
 			return err
 		}
-		if len(m.log.waiting) == 0 && len(m.completions) == 0 {
+		if len(m.log.waiting) == 0 && len(m.completions) == 0 && len(m.installed) == 0 {
 			return nil
 		}
 		m.log.sync(-1)

@@ -76,10 +76,13 @@ type Node struct {
 	contacts map[uint64]contact
 	// sending are the checkpoints on their way to mirrors: index by member.
 	sending map[uint64]uint64
-	// fence is the term below which leaders are not listened to.
-	fence uint64
+	// fence is the term below which leaders are not listened to; fenceWrite the
+	// write that makes it durable, and fenceKept what was seen to be.
+	fence, fenceWrite, fenceKept uint64
 	// held says that ticks start no election.
 	held bool
+	// transferred says that this leadership was asked to end.
+	transferred bool
 	// matches and collect are Match's, so that it allocates nothing.
 	matches []uint64
 	collect func(uint64, raft.ProgressType, tracker.Progress)
@@ -123,6 +126,7 @@ func New(config Config) (node *Node, err error) {
 		sending:  make(map[uint64]uint64),
 	}
 	n.collect = n.collectMatch
+	n.fence = handed.Term // the term that it starts in, or a fence of before
 	defer n.rescue(&err)
 	n.raft, err = raft.NewRawNode(config.raft(n.storage, raftLogger{config.Logger.With("group", config.Group)}))
 	return n, err

@@ -28,7 +28,7 @@ const (
 // Advance. O(members).
 //
 //	QuorumLeader             on this disk, and HeardFromMajority
-//	1 < n < majority         on n voters' disks
+//	1 < n < majority         on n voters' disks, with an entry of this term
 //	QuorumMajority, n = it   committed: never by the disks alone, since an
 //	                         earlier term's entry is safe on a majority only
 //	                         once one of this term is (Raft, section 5.4.2)
@@ -37,7 +37,11 @@ const (
 // A number above the count of voters is never confirmed. A number below the
 // majority keeps its promise, to survive n−1 losses, only if whoever promotes
 // a mirror has heard from N−n+1 of N of them that Fence older leaders: see
-// HoldElections.
+// HoldElections. It takes an entry of this term for the same reason as a
+// commit does: until then a position of a term in between beats those n. After
+// TransferLeader, such numbers wait for the commit as long as this leadership
+// lasts: the new leader's campaign, which asks for no positions, may be on its
+// way even when the transfer seems to have failed.
 func (n *Node) Confirmed(q Quorum) uint64 {
 	if n.err != nil || n.role != Leader {
 		return 0
@@ -51,13 +55,17 @@ func (n *Node) Confirmed(q Quorum) uint64 {
 	switch {
 	case q == QuorumMajority || count == majority:
 		return n.now.Commit
-	case q == QuorumLeader:
-		if n.HeardFromMajority() {
-			return n.durable()
-		}
+	case count < majority && (n.transferred || q == QuorumLeader && !n.HeardFromMajority()):
 		return n.now.Commit
 	case count < majority:
-		return max(n.Match(count), n.now.Commit)
+		match := n.durable()
+		if q != QuorumLeader {
+			match = n.Match(count)
+		}
+		if floor := n.storage.terms.floor().Index; match < floor || n.storage.terms.at(match) != n.now.Term {
+			match = 0
+		}
+		return max(match, n.now.Commit)
 	default:
 		return min(n.Match(count), n.now.Commit)
 	}

@@ -80,9 +80,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 	case "restart":
 		s.report(m, m.start())
 	case "checkpoint":
-		at := m.applied[option(d, "index", 1)-1]
-		m.log.checkpoint(at.position())
-		m.node.Checkpointed(at.position())
+		m.checkpoint(uint64(option(d, "index", 1)))
+		m.node.Checkpointed(m.log.floor)
 	case "settle":
 		s.settle(m)
 	case "status":
@@ -144,7 +143,7 @@ func (s *script) advance(m *member) {
 func (s *script) settle(m *member) {
 	for {
 		s.advance(m)
-		if len(m.log.waiting) == 0 && len(m.completions) == 0 || m.node.Err() != nil {
+		if len(m.log.waiting)+len(m.completions)+len(m.installed) == 0 || m.node.Err() != nil {
 			return
 		}
 		m.log.sync(-1)

@@ -4,7 +4,6 @@ import (
 	cryptorand "crypto/rand"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -12,16 +11,7 @@ import (
 	"slices"
 	"testing"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"go.etcd.io/raft/v3/tracker"
-	"google.golang.org/protobuf/proto"
-)
-
-var (
-	simSeed  = flag.Uint64("sim.seed", 0, "play only this seed")
-	simRuns  = flag.Int("sim.runs", 12, "seeds to play")
-	simSteps = flag.Int("sim.steps", 8000, "steps of a run, for each member")
 )
 
 // simulation plays a group's members, their disks and the network between them
@@ -44,11 +34,20 @@ type simulation struct {
 	calm     bool // nothing bad happens any more
 	restarts int
 	failures int
+
+	plan      plan
+	streams   []stream
+	confirmed []confirmed
+	installs  int
+	rounds    int
 }
 
 type simMember struct {
 	*member
-	up bool
+	up       bool
+	term     uint64 // of the leadership that proposed what is pending
+	pending  []confirmed
+	suspects bool // it misses its leader, rightly or not
 }
 
 // seedRaft makes raft draw its election timeouts from seed until the test ends.
@@ -61,20 +60,22 @@ func seedRaft(t *testing.T, seed uint64) {
 	cryptorand.Reader = rand.NewChaCha8(key)
 }
 
-func newSimulation(t *testing.T, seed uint64, size int) *simulation {
+func newSimulation(t *testing.T, seed uint64, size int, p plan) *simulation {
 	seedRaft(t, seed)
 	s := &simulation{
 		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)),
-		cut: map[[2]uint64]bool{}, leaders: map[uint64]uint64{}, history: fnv.New64a(),
+		cut: map[[2]uint64]bool{}, leaders: map[uint64]uint64{}, history: fnv.New64a(), plan: p,
 	}
 	var voters []uint64
 	for id := range size {
 		voters = append(voters, uint64(id+1))
 	}
 	for _, id := range voters {
-		m := newMember(Config{ID: id, Voters: voters, RingBytes: 400 + s.random.Int64N(4000), MaxApply: 200, MaxMessage: 200, MaxUncommitted: 2000})
+		m := newMember(Config{ID: id, Voters: voters, RingBytes: 400 + s.random.Int64N(4000), MaxApply: 200, MaxMessage: 200, MaxUncommitted: 2000,
+			KeepLive: 3000, KeepAbsent: 500, KeepTail: 300})
 		m.onApply = func(e Entry) { s.checkApplied(m, e) }
 		m.onSend = func(message *raftpb.Message) { s.checkSent(m, message) }
+		m.node.HoldElections(p.held)
 		s.members = append(s.members, &simMember{member: m, up: true})
 	}
 	return s
@@ -119,7 +120,13 @@ func (s *simulation) checkSent(m *member, message *raftpb.Message) {
 			s.fatalf("member %d votes for %d in term %d, on its disk: %+v", m.config.ID, message.GetTo(), message.GetTerm(), disk)
 		}
 	case raftpb.MsgAppResp:
-		if !message.GetReject() && (disk.Term < message.GetTerm() || m.log.last().Index < message.GetIndex()) {
+		// Once the disk is of a later term, another leader may have cut off what
+		// was there: that answer left in time, as one does that the network delays.
+		last := m.log.last().Index
+		if disk.Term > message.GetTerm() {
+			last = m.log.reached
+		}
+		if !message.GetReject() && (disk.Term < message.GetTerm() || last < message.GetIndex()) {
 			s.fatalf("member %d acks %d in term %d, on its disk: %+v, %v", m.config.ID, message.GetIndex(), message.GetTerm(), disk, m.log.last())
 		}
 	}
@@ -149,8 +156,16 @@ func (s *simulation) step() {
 		m.log.failure = errDisk
 	case n < 12:
 		s.partition()
-	case n < 20:
+	case n < 18:
 		s.checkpoint(m)
+	case n < 24:
+		s.offer(m)
+	case n < 30:
+		s.stream()
+	case n < 36:
+		s.round(m)
+	case n < 38:
+		s.steer(m)
 	case n < 420: // the oldest, mostly
 		s.deliver(min(s.random.IntN(8), s.random.IntN(len(s.network)+1)))
 	case !m.up:
@@ -173,6 +188,9 @@ var errDisk = errors.New("the disk broke")
 // then on; what it sent before was true.
 func (s *simulation) advance(m *simMember) {
 	err := m.advance()
+	if err == nil {
+		s.confirm(m)
+	}
 	s.network = append(s.network, m.sent...)
 	m.sent = nil
 	if len(s.network) > 500 { // A slow network loses; it doesn't grow without bound.
@@ -206,7 +224,7 @@ func (s *simulation) deliver(i int) {
 	if !to.up || lost {
 		return
 	}
-	if err := to.node.Step(proto.Clone(message).(*raftpb.Message)); err != nil && !errors.Is(err, errDisk) {
+	if err := to.node.Step(transmit(message)); err != nil && !errors.Is(err, errDisk) {
 		s.fatalf("member %d: %v", to.config.ID, err)
 	}
 }
@@ -214,7 +232,10 @@ func (s *simulation) deliver(i int) {
 func (s *simulation) propose(m *simMember) {
 	s.next++
 	payload := fmt.Appendf(nil, "%d%*s", s.next, s.random.IntN(60), "")
-	_, err := m.node.Propose(payload)
+	index, err := m.node.Propose(payload)
+	if err == nil {
+		s.proposed(m, Entry{Term: m.node.Status().Term, Index: index, Payload: slices.Clone(payload)})
+	}
 	clear(payload) // The caller's memory is its own again.
 	if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrBusy) && !errors.Is(err, errDisk) {
 		s.fatalf("member %d: %v", m.config.ID, err)
@@ -231,7 +252,7 @@ func (s *simulation) crash(m *simMember) {
 		kept = 0
 	}
 	m.log.crash(kept)
-	m.sent = nil
+	m.sent, m.pending, m.suspects = nil, nil, false
 }
 
 func (s *simulation) restart(m *simMember) {
@@ -244,6 +265,7 @@ func (s *simulation) restart(m *simMember) {
 	if err := m.start(); err != nil {
 		s.fatalf("member %d starts: %v", m.config.ID, err)
 	}
+	m.node.HoldElections(s.plan.held)
 }
 
 // partition heals the network, cuts a member off, or cuts links one way. What
@@ -263,32 +285,6 @@ func (s *simulation) partition() {
 			a, b := s.random.IntN(len(s.members)), s.random.IntN(len(s.members))
 			s.cut[[2]uint64{uint64(a + 1), uint64(b + 1)}] = true
 		}
-	}
-}
-
-// checkpoint raises a member's floor, since checkpoints are not sent to mirrors
-// yet, only as far as every member has applied it durably, and a leader's only
-// as far as it knows that: an answer that was lost leaves it behind the truth.
-func (s *simulation) checkpoint(m *simMember) {
-	if !m.up || m.node.Err() != nil {
-		return
-	}
-	to := m.position()
-	for _, other := range s.members {
-		to.Index = min(to.Index, other.log.last().Index, uint64(len(other.applied)))
-	}
-	if m.node.Status().Role == Leader {
-		m.node.raft.WithProgress(func(_ uint64, _ raft.ProgressType, p tracker.Progress) {
-			to.Index = min(to.Index, p.Match)
-		})
-	}
-	if to.Index <= m.log.floor.Index {
-		return
-	}
-	to.Term = m.applied[to.Index-1].Term
-	m.log.checkpoint(to)
-	if s.random.IntN(2) == 0 { // else it finds out
-		m.node.Checkpointed(to)
 	}
 }
 
@@ -322,6 +318,15 @@ func (s *simulation) heal() {
 		for n := len(s.network); n > 0; n-- {
 			s.deliver(0)
 		}
+		if round%10 == 9 {
+			for _, m := range s.members {
+				s.offer(m)
+				s.round(m)
+			}
+			for len(s.streams) > 0 {
+				s.stream()
+			}
+		}
 		agreed := len(s.committed) > 0 && string(s.committed[len(s.committed)-1].Payload) == "last"
 		for _, m := range s.members {
 			agreed = agreed && len(m.applied) == len(s.committed)
@@ -337,44 +342,6 @@ func (s *simulation) run(steps int) uint64 {
 		s.step()
 	}
 	s.heal()
+	s.checkConfirmed()
 	return s.history.Sum64()
-}
-
-func TestSimulatedGroupsKeepWhatTheyCommitted(t *testing.T) {
-	first, runs := uint64(1), *simRuns
-	if *simSeed != 0 {
-		first, runs = *simSeed, 1
-	}
-	for _, size := range []int{1, 3, 5} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			var entries, terms, restarts, failures, discarded int
-			var hash uint64
-			for run := range runs {
-				s := newSimulation(t, first+uint64(run), size)
-				hash = hash*31 + s.run(*simSteps*size)
-				entries += len(s.committed)
-				terms += len(s.leaders)
-				restarts += s.restarts
-				failures += s.failures
-				for _, m := range s.members {
-					discarded += m.log.lost
-				}
-			}
-			t.Logf("seeds %d to %d: history %016x; %d entries, %d leaders, %d restarts, %d broken disks, %d entries discarded",
-				first, first+uint64(runs)-1, hash, entries, terms, restarts, failures, discarded)
-		})
-	}
-}
-
-func TestTheSameSeedGivesTheSameHistory(t *testing.T) {
-	for _, size := range []int{1, 3} {
-		seed := rand.Uint64()
-		first := newSimulation(t, seed, size).run(5000)
-		if again := newSimulation(t, seed, size).run(5000); again != first {
-			t.Errorf("seed %d, %d members: histories %016x and %016x", seed, size, first, again)
-		}
-		if other := newSimulation(t, seed+1, size).run(5000); other == first {
-			t.Errorf("seeds %d and %d, %d members: the same history", seed, seed+1, size)
-		}
-	}
 }

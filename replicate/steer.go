@@ -65,6 +65,7 @@ func (n *Node) TransferLeader(to uint64) (err error) {
 	}
 	defer n.rescue(&err)
 	n.dirty = true
+	n.transferred = true
 	n.raft.TransferLeader(to)
 	return nil
 }
@@ -80,14 +81,46 @@ func (n *Node) ReportUnreachable(id uint64) {
 	n.dirty = true
 }
 
-// Fence makes this member refuse what leaders of terms before term send. It
-// never lowers an earlier fence. Once it was called, and Advance after it, the
-// last entry that Status tells stays true: nothing that an earlier leader sends
-// comes after it. It is not durable: a member that restarts has made no promise.
-func (n *Node) Fence(term uint64) { n.fence = max(n.fence, term) }
+// Fence makes this member refuse, from now on, what leaders of terms before term
+// send; it never lowers an earlier fence. Once Fenced tells the term, the last
+// entry that Status tells is a promise: nothing that an earlier leader sends
+// comes after it, not even after a restart. For that the log is given the term
+// of the fence as this member's own, without a vote: a member that starts with
+// it takes no part in the terms before, which is all that it owes them. Costs an
+// fsync. REQUIRES: Advance was called since the last Step.
+func (n *Node) Fence(term uint64) {
+	if n.err != nil || term <= n.fence || term > beyond {
+		return
+	}
+	n.fence = term
+	if state := n.state(); state.Term != n.handed.Term || state.Vote != n.handed.Vote {
+		n.append(handover{number: n.writes.push(nil, nil), state: n.hand(state)})
+	}
+	n.fenceWrite = n.writes.next
+}
 
-// Fenced is the term below which leaders are refused; 0 for none.
-func (n *Node) Fenced() uint64 { return n.fence }
+// Fenced is the term below which leaders are refused, durably; 0 for none.
+func (n *Node) Fenced() uint64 {
+	if n.writes.oldest() > n.fenceWrite {
+		n.fenceKept = n.fence
+	}
+	return n.fenceKept
+}
+
+// state is the hard state that the log is to have. Where a fence is above
+// raft's term, it stands for whatever was voted in the terms below it.
+func (n *Node) state() HardState {
+	if n.now.Term >= n.fence {
+		return n.now
+	}
+	return HardState{Term: n.fence, Commit: n.now.Commit}
+}
+
+// hand notes that the log was given a hard state.
+func (n *Node) hand(state HardState) *HardState {
+	n.handed = state
+	return &state
+}
 
 // fenced reports whether m comes from a leader that is fenced off. What is of a
 // term before raft's own is left to raft: its answer makes such a leader step

@@ -81,6 +81,14 @@ func attested(responses []*raftpb.Message, r *raftpb.Message) bool {
 	return false
 }
 
+// oldest is the number of the oldest write that waits, or the next one's.
+func (q *writeQueue) oldest() uint64 {
+	if q.len() == 0 {
+		return q.next + 1
+	}
+	return q.queue[q.head].number
+}
+
 // first is the lowest index that a waiting write has an entry at, 0 if none
 // has. O(waiting writes), which are few.
 func (q *writeQueue) first() uint64 {
