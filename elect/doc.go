@@ -44,10 +44,13 @@
 // the missing ones up to Timing.Patience; after that the best that is known is
 // promoted, which is counted as unclean.
 //
-// A fence lives in the memory of a broker. One that restarts within the second
-// or two in which a cut-off leader still believes itself to be one has
-// forgotten it; an owner who wants to close that window makes the fence durable
-// before it reports it in Local.Fence.
+// A fence lives in the memory of a broker: one that restarts has forgotten its
+// promise. What saves it is time. Promises come from a majority, so a leader
+// whose appends they refuse steps down within two election timeouts (2 s), for
+// which a restart must last; and a leader that was paused for longer than that
+// must step down before it reads what waited for it (replicate's Paused). An
+// owner who restarts faster makes the fence durable before it reports it in
+// Local.Fence.
 //
 // # Messages
 //

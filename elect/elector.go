@@ -82,6 +82,9 @@ type voter struct {
 // and can't blame the leader for a silence. Owners tick more often than that.
 const stall = 150 * time.Millisecond
 
+// drains is how long it takes after a stall to hand in what waited.
+const drains = 20 * time.Millisecond
+
 // Elector decides for one group on one broker. One goroutine owns it.
 type Elector struct {
 	config Config
@@ -89,8 +92,9 @@ type Elector struct {
 	// self is this broker's place among the voters, -1 when it is none.
 	self  int
 	local Local
-	// awake is when the last input came.
-	awake time.Time
+	// awake is when the last input came; stale is until when, after a stall, what
+	// comes may have waited for long.
+	awake, stale time.Time
 
 	leader leader
 	// promise is the term below which no leader is to be accepted ever again;
@@ -186,7 +190,7 @@ func (e *Elector) Tick(now time.Time) {
 // nothing: what they sent may lie in a queue that this broker didn't read.
 func (e *Elector) wakes(now time.Time) {
 	if gap := now.Sub(e.awake); gap > stall {
-		e.leader.quiet = now
+		e.leader.quiet, e.stale = now, now.Add(drains)
 		for i := range e.voters {
 			e.voters[i].caughtUp = time.Time{}
 		}
@@ -234,7 +238,9 @@ func (e *Elector) Receive(now time.Time, from string, m Message) {
 	}
 	switch m.Kind {
 	case Missing:
-		e.hearMissing(now, v, m)
+		if !now.Before(e.stale) { // else it may be from another time; it will be repeated
+			e.hearMissing(now, v, m)
+		}
 	case Hearing:
 		if m.Name == from {
 			e.hear(now, from, m.Term)
@@ -265,7 +271,7 @@ func (e *Elector) PeerUp(now time.Time, name string) {
 func (e *Elector) PeerDown(now time.Time, name string) {
 	e.wakes(now)
 	if v := e.voter(name); v != nil {
-		v.up, v.told, v.hearing = false, time.Time{}, time.Time{}
+		v.up, v.told, v.fenced, v.hearing = false, time.Time{}, false, time.Time{}
 	}
 	if name == e.leader.name && name != e.config.Self {
 		e.leader.gone = now

@@ -64,6 +64,9 @@ func (e *Elector) open(now time.Time, number uint64) {
 // the leader: it may miss it in a moment.
 func (e *Elector) hearMissing(now time.Time, v *voter, m Message) {
 	first := v.round != m.Round || v.told.IsZero() || now.Sub(v.told) > e.config.Timing.Fresh
+	if !first && (v.fenced && !m.Fenced || m.Term < v.term) {
+		return // It was overtaken: neither a promise nor a term is taken back.
+	}
 	if m.Fenced && (!v.fenced || v.round != m.Round) {
 		v.fencedSince = now
 	}

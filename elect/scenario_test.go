@@ -1,6 +1,7 @@
 package elect
 
 import (
+	"flag"
 	"slices"
 	"testing"
 	"time"
@@ -50,6 +51,8 @@ func (w *world) steady(l *node, d time.Duration) {
 	}
 }
 
+var scenarioSeeds = flag.Int("elect.seeds", 12, "seeds of each timed scenario")
+
 func TestHowLongAGroupHasNoLeader(t *testing.T) {
 	cases := []struct {
 		what   string
@@ -75,7 +78,7 @@ func TestHowLongAGroupHasNoLeader(t *testing.T) {
 				continue // 2 is a majority
 			}
 			var took []time.Duration
-			for seed := range uint64(40) {
+			for seed := range uint64(*scenarioSeeds) {
 				w := newWorld(t, seed+1, size, c.quorum)
 				old := w.settle()
 				w.steady(old, 2*time.Second)

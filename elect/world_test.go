@@ -44,8 +44,8 @@ type world struct {
 	quorum    int // the smallest in use
 	proposals uint64
 	leaders   map[uint64]int // term → node
-	// confirmed is what a client was told: index → proposal.
-	confirmed map[uint64]uint64
+	// confirmed is what a client was told, by index.
+	confirmed map[uint64]confirmation
 	// unclean counts unclean promotions; what leaders of terms below that of the
 	// last confirm is lost.
 	unclean     int
@@ -59,6 +59,9 @@ type world struct {
 	// onLeader is called when a node becomes leader.
 	onLeader func(n *node, p Promotion)
 }
+
+// confirmation says which proposal a leader of term confirmed.
+type confirmation struct{ proposal, term uint64 }
 
 type campaigned struct {
 	when time.Time
@@ -90,6 +93,7 @@ type node struct {
 	id       int // its raft id less one
 	name     string
 	state    stopped
+	since    time.Time // of a pause
 	life     int
 	disk     *disk
 	raft     *raft.RawNode
@@ -159,7 +163,7 @@ func newWorld(t *testing.T, seed uint64, size, quorum int) *world {
 		now: time.Unix(1_000_000, 0), cut: map[[2]int]bool{}, slow: map[int]bool{}, quorum: quorum,
 		delay:   [2]time.Duration{200 * time.Microsecond, 2 * millisecond},
 		fsync:   [2]time.Duration{millisecond, 8 * millisecond},
-		leaders: map[uint64]int{}, confirmed: map[uint64]uint64{}, history: fnv.New64a(),
+		leaders: map[uint64]int{}, confirmed: map[uint64]confirmation{}, history: fnv.New64a(),
 	}
 	var voters []uint64
 	for i := range size {
@@ -255,7 +259,7 @@ func (w *world) kill(n *node) {
 func (w *world) pause(n *node) {
 	if n.state == runs {
 		w.note("pause %s", n.name)
-		n.state = paused
+		n.state, n.since = paused, w.now
 	}
 }
 
@@ -263,6 +267,13 @@ func (w *world) resume(n *node) {
 	if n.state == paused {
 		w.note("resume %s", n.name)
 		n.state = runs
+		if n.role == raft.StateLeader && w.now.Sub(n.since) > time.Second {
+			// replicate's Paused: a leader that stood still steps down.
+			for range 40 {
+				n.raft.Tick()
+			}
+			w.advance(n)
+		}
 		for _, p := range n.inbox {
 			p.due = w.now
 			w.post(p)
@@ -600,14 +611,17 @@ func (w *world) confirm() {
 			if _, ok := w.confirmed[index]; ok {
 				break
 			}
-			w.confirmed[index] = n.proposal(index)
+			w.confirmed[index] = confirmation{n.proposal(index), n.term}
 		}
 	}
 }
 
 // proposal is what a node holds at index: on its disk, or on the way there.
 func (n *node) proposal(index uint64) uint64 {
-	found, _ := n.disk.Entries(index, min(index, n.disk.last().Index)+1, 1<<20)
+	var found []*raftpb.Entry
+	if index <= n.disk.last().Index {
+		found, _ = n.disk.Entries(index, index+1, 1<<20)
+	}
 	for _, write := range n.writes {
 		for _, e := range write.message.GetEntries() {
 			switch {
@@ -633,8 +647,15 @@ func (w *world) checkConfirmed(n *node, p Promotion) {
 		return
 	}
 	for _, index := range slices.Sorted(maps.Keys(w.confirmed)) {
-		if want := w.confirmed[index]; index > n.last.Index || n.proposal(index) != want {
-			w.fatalf("%s leads term %d without entry %d, which was confirmed: it has %v, %+v", n.name, p.Term, index, n.last, p)
+		want := w.confirmed[index]
+		if want.term >= n.term {
+			continue // Its votes came late: it was succeeded before it led, and will commit nothing.
+		}
+		if index > n.last.Index || n.proposal(index) != want.proposal {
+			for _, m := range w.nodes {
+				w.t.Logf("%s has %v and %d there, %d writes wait, disk %v", m.name, m.last, m.proposal(index), len(m.writes), m.disk.last())
+			}
+			w.fatalf("%s leads term %d without entry %d, which was confirmed as %+v: it has %v, %+v", n.name, p.Term, index, want, n.last, p)
 		}
 	}
 }
