@@ -55,12 +55,20 @@ type channel struct {
 	shared   atomic.Uint32 // basic.qos global=true
 	// lanes are the groups that know the holder; held is by queue.
 	lanes []*lane
-	held  map[entry.QueueID]*held
+	held  map[heldKey]*held
+	freed int // deliveries settled since makeRoom
 
 	unacked unacked // has a lock of its own
 	// Guarded by the outbox's mutex.
 	confirms confirms
 	tags     map[string]*subscriber
+	window   sharedPrefetch
+}
+
+// heldKey is a queue, and whether messages were got from it or delivered.
+type heldKey struct {
+	queue entry.QueueID
+	get   bool
 }
 
 func newChannel(c *conn, number uint16) *channel {
@@ -145,6 +153,7 @@ func (ch *channel) release(done func()) {
 		delete(ch.conn.subscribers, s.id)
 	}
 	ch.tags = nil
+	ch.window.parked = nil
 	ch.confirms.closed = true
 	o.mu.Unlock()
 	ch.unacked.drop()
@@ -189,9 +198,10 @@ func (ch *channel) discard(f amqp.Frame) {
 }
 
 // uses returns what the channel holds of a queue, and makes the channel known
-// to the queue's group.
-func (ch *channel) uses(q *topology.Queue, l *lane) *held {
-	if h := ch.held[q.ID]; h != nil {
+// to the queue's group. get is for basic.get, which no prefetch limits.
+func (ch *channel) uses(q *topology.Queue, l *lane, get bool) *held {
+	key := heldKey{q.ID, get}
+	if h := ch.held[key]; h != nil {
 		return h
 	}
 	if len(ch.held) >= maxHeld {
@@ -209,12 +219,12 @@ func (ch *channel) uses(q *topology.Queue, l *lane) *held {
 			l.group.limit(ch.holder, n)
 		}
 	}
-	h := &held{lane: l, queue: q, channel: ch}
+	h := &held{lane: l, queue: q, channel: ch, get: get}
 	_, _, _, h.deadLetters = deadLetterExchange(q)
 	if ch.held == nil {
-		ch.held = make(map[entry.QueueID]*held)
+		ch.held = make(map[heldKey]*held)
 	}
-	ch.held[q.ID] = h
+	ch.held[key] = h
 	return h
 }
 

@@ -61,7 +61,7 @@ func (ch *channel) consume(ctx context.Context, m *amqp.BasicConsume) error {
 		return notHere(q)
 	}
 	s := &subscriber{
-		id: c.front.core.newConsumer(), tag: m.ConsumerTag, channel: ch, queue: q, held: ch.uses(q, l),
+		id: c.front.core.newConsumer(), tag: m.ConsumerTag, channel: ch, queue: q, held: ch.uses(q, l, false),
 		noAck: m.NoAck, exclusive: m.Exclusive, prefetch: ch.prefetch.Load(), arguments: m.Arguments,
 	}
 	ch.run(ctx, m.ID(), func(ctx context.Context) error { return s.attach(ctx, m.NoWait) })
@@ -166,6 +166,7 @@ func (ch *channel) cancel(m *amqp.BasicCancel) error {
 	s.held.lane.group.detach(s.id, func() {
 		c.out.mu.Lock()
 		delete(c.subscribers, s.id)
+		ch.window.leave(s, &c.out)
 		c.out.mu.Unlock()
 		answer()
 		close(busy)
@@ -184,6 +185,7 @@ func (c *conn) consumerCancelled(id queue.ConsumerID) {
 		return
 	}
 	delete(c.subscribers, id)
+	s.channel.window.leave(s, nil)
 	if s.channel.tags[s.tag] != s {
 		return // Cancelled by the client at the same time.
 	}
@@ -205,7 +207,7 @@ func (ch *channel) get(m *amqp.BasicGet) error {
 		return notHere(q)
 	}
 	c.flush()
-	s := &subscriber{channel: ch, queue: q, held: ch.uses(q, l), noAck: m.NoAck, get: true}
+	s := &subscriber{channel: ch, queue: q, held: ch.uses(q, l, true), noAck: m.NoAck, get: true}
 	busy := make(chan struct{})
 	ch.busy = busy
 	c.work.Add(1)
@@ -254,6 +256,10 @@ func (ch *channel) qos(m *amqp.BasicQos) error {
 		ch.prefetch.Store(uint32(m.PrefetchCount))
 	} else {
 		ch.shared.Store(uint32(m.PrefetchCount))
+		o := &ch.conn.out
+		o.mu.Lock()
+		ch.window.set(int(m.PrefetchCount), ch.unacked.len(), o)
+		o.mu.Unlock()
 		for _, l := range ch.lanes {
 			l.group.limit(ch.holder, uint32(m.PrefetchCount))
 		}

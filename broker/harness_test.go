@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,3 +95,16 @@ func serveFront(t testing.TB, b *Broker, change ...func(*frontConfig)) (*front, 
 	})
 	return f, l.Addr().String()
 }
+
+type groupID = entry.GroupID
+
+// stuckGroup takes submissions and never answers.
+type stuckGroup struct{ bytes atomic.Int64 }
+
+// stuckOver is a group whose submissions get stuck.
+type stuckOver struct {
+	queueGroup
+	stuck *stuckGroup
+}
+
+func (s stuckOver) submit(sub *submission) { s.stuck.bytes.Add(int64(len(sub.ops))) }

@@ -227,8 +227,13 @@ func (l *lane) deliver(deliveries []queue.Delivery) {
 				continue // The channel was closed: its holder gives everything back.
 			}
 		}
-		c.out.putDelivery(delivery{
+		next := delivery{
 			to: to, message: d.Message, ref: d.Ref, deliveries: d.Deliveries, redelivered: d.Redelivered,
-		})
+		}
+		if to.noAck || to.channel.shared.Load() == 0 {
+			c.out.putDelivery(next)
+		} else {
+			to.channel.window.offer(next, &c.out)
+		}
 	}
 }

@@ -37,12 +37,10 @@ func (ch *channel) settle(tag uint64, multiple bool, to fate) error {
 			return unknownTag(tag)
 		}
 		e.held.settle(e.message, to)
-		return nil
-	}
-	ok := ch.unacked.takeUpTo(tag, func(_ uint64, e unackedEntry) { e.held.settle(e.message, to) })
-	if !ok {
+	} else if !ch.unacked.takeUpTo(tag, func(_ uint64, e unackedEntry) { e.held.settle(e.message, to) }) {
 		return unknownTag(tag)
 	}
+	ch.makeRoom()
 	return nil
 }
 
@@ -62,6 +60,9 @@ func (h *held) settle(message entry.MessageID, to fate) {
 
 // note adds one message to those of its fate.
 func (h *held) note(message entry.MessageID, to fate) {
+	if !h.get {
+		h.channel.freed++
+	}
 	switch {
 	case to == requeued:
 		h.returns = entry.AppendID(h.returns, message)
@@ -101,6 +102,7 @@ func (ch *channel) recover(requeue, answer bool) error {
 		return amqp.NotImplemented("requeue=false")
 	}
 	ch.unacked.takeUpTo(0, func(_ uint64, e unackedEntry) { e.held.settle(e.message, requeued) })
+	ch.makeRoom()
 	ch.conn.flush()
 	if answer {
 		ch.reply(&amqp.BasicRecoverOk{})

@@ -102,6 +102,7 @@ func (ch *channel) txCommit(ctx context.Context) error {
 	}
 	ch.conn.flush()
 	tx.settleAll()
+	ch.makeRoom()
 	ch.run(ctx, amqp.IDTxCommit, func(ctx context.Context) error {
 		if err := tx.commit(ctx); err != nil {
 			return amqp.InternalError("transaction not committed: %v", err)

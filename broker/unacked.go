@@ -18,6 +18,7 @@ type held struct {
 	lane        *lane
 	queue       *topology.Queue
 	deadLetters bool          // the queue has a dead-letter exchange
+	get         bool          // its messages were got, not delivered
 	settled     []entry.Range // acked, or rejected by a queue without one
 	returns     []entry.Range // to be requeued
 	rejected    []entry.Range // to be dead-lettered

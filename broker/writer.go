@@ -183,6 +183,11 @@ func (w *writer) unreadable(d *delivery, err error) error {
 	}
 	w.conn.log.Debug("message was deleted before it was sent", "queue", d.to.queue.Name, "message", d.message)
 	w.creditOne(d.to)
+	if channel := d.to.channel; !d.to.noAck && channel.shared.Load() > 0 {
+		w.conn.out.mu.Lock()
+		channel.window.settled(1, &w.conn.out)
+		w.conn.out.mu.Unlock()
+	}
 	return nil
 }
 
