@@ -54,7 +54,8 @@ func (d *Dispatcher) Clock(now int64) { d.now = max(d.now, now, d.machine.now) }
 // it. What a holder has does not expire until it is returned.
 //
 // The owner calls it when it applied entries and dispatched, and now and then
-// when nothing happens. O(1) if nothing expires.
+// when nothing happens; after a change of leader, when it has adopted what
+// holders have. O(1) if nothing expires.
 func (d *Dispatcher) Expired(fn func(q entry.QueueID, ranges []entry.Range)) {
 	for _, o := range d.fresh {
 		o.fresh, o.offered = false, uint64(o.source.last)

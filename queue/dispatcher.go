@@ -300,6 +300,9 @@ func (d *Dispatcher) Adopt(id ConsumerID, h HolderID, q entry.QueueID, ranges []
 	if !c.willing() {
 		c.leave()
 	}
+	if o.source.expires() {
+		d.arm(o)
+	}
 }
 
 // getter returns the consumer that stands for a holder's Gets from a queue.
