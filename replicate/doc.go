@@ -18,6 +18,8 @@
 //	                 own ones are stepped, the others go out
 //	 Advance ──────▶ MsgStorageApply: entries from the Ring, or from the log
 //	                 in bounded pieces ─▶ apply(term, index, payload)
+//	                 more to do: the owner looks after its ticks and returns
+//	 Confirmed ────▶ the index that each ack quorum has reached
 //
 // # What is durable when
 //
@@ -30,6 +32,29 @@
 //     not: it is advisory and rides along with the next write (Raft, section 3.8
 //     of the thesis lists it as volatile).
 //   - Entries are applied only once they are committed and durable here.
+//
+//   - What was proposed is confirmed as Confirmed says: by this disk, by those
+//     that mirrors told of, or by the commit. A mirror's word counts only for
+//     the leader in whose term it was given.
+//   - A fence is durable as a term of its own, see Fence.
+//
+// # Mirrors
+//
+// What goes to them is raft's messages, in the encoding that codec.go draws;
+// Group finds those that several mirrors need alike. The Transport may lose,
+// double and reorder; an owner who knows that something was lost calls
+// ReportUnreachable, else the next heartbeat finds out.
+//
+// A mirror that needs what the log has cut off gets a checkpoint by way of the
+// owners, see install.go. KeepFrom says how far the log may be cut so that this
+// is rare.
+//
+// # Elections
+//
+// Raft holds them; whoever knows better when, and who should win, uses
+// ForgetLeader, Campaign, Raise, Fence and HoldElections. None of them can make
+// raft elect a member that lacks something committed. An owner whose process
+// stood still calls Paused before anything else.
 //
 // # What a log record carries
 //

@@ -23,8 +23,16 @@ import (
 //	deliver [to=2] [n=1]          messages reach their receivers, who advance
 //	drop [to=2]                   they don't
 //	settle id=1                   syncs, completes and advances until still
+//	exchange [among=(1,2)]        settles and delivers until still; what is for others is lost
+//	forget|paused|behind|keep id=1
+//	fence|raise id=1 term=5       and what is fenced then
+//	hold id=1 [off]               elections
+//	transfer|unreachable id=1 to=2
+//	confirmed id=1                the index that each quorum has reached
+//	install id=3 from=1           offers the newest checkpoint of one to another, who takes it
 type script struct {
 	members []*member
+	quiet   bool // messages and writes are not told
 	out     strings.Builder
 }
 
@@ -46,10 +54,13 @@ func TestScripts(t *testing.T) {
 func (s *script) run(t *testing.T, d *datadriven.TestData) {
 	switch d.Cmd {
 	case "group":
-		s.group(t, d)
+		s.group(d)
 		return
 	case "deliver", "drop":
 		s.deliver(d)
+		return
+	case "exchange":
+		s.exchange(list(d, "among"))
 		return
 	}
 	var id int
@@ -89,7 +100,87 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 	case "log":
 		s.printLog(m)
 	default:
-		d.Fatalf(t, "unknown command")
+		if !s.steer(d, m) {
+			d.Fatalf(t, "unknown command")
+		}
+	}
+}
+
+// steer runs the commands that elect and the owners of mirrors give.
+func (s *script) steer(d *datadriven.TestData, m *member) bool {
+	to := uint64(option(d, "to", 0))
+	switch d.Cmd {
+	case "forget":
+		s.report(m, m.node.ForgetLeader())
+	case "paused":
+		m.node.Paused()
+	case "behind":
+		s.printf("%d", m.node.Behind(nil))
+	case "keep":
+		s.printf("%d", m.node.KeepFrom())
+	case "raise":
+		s.report(m, m.node.Raise(uint64(option(d, "term", 0))))
+	case "fence":
+		m.node.Fence(uint64(option(d, "term", 0)))
+		s.settle(m)
+		s.printf("%d refuses terms below %d, and ends at %v", m.config.ID, m.node.Fenced(), m.node.Status().Last)
+	case "hold":
+		m.node.HoldElections(!d.HasArg("off"))
+	case "transfer":
+		s.report(m, m.node.TransferLeader(to))
+	case "unreachable":
+		m.node.ReportUnreachable(to)
+	case "confirmed":
+		s.printf("leader %d", m.node.Confirmed(QuorumLeader))
+		for n := 2; n <= len(s.members); n++ {
+			s.printf("%d of %d: %d", n, len(s.members), m.node.Confirmed(Quorum(n)))
+		}
+		s.printf("majority %d, all %d", m.node.Confirmed(QuorumMajority), m.node.Confirmed(QuorumAll))
+	case "install":
+		c := s.members[option(d, "from", 1)-1].log.newest()
+		adopted, err := m.install(c)
+		s.report(m, err)
+		s.printf("%d adopts %v: %v", m.config.ID, c.at, adopted)
+	default:
+		return false
+	}
+	return true
+}
+
+func list(d *datadriven.TestData, key string) (ids []uint64) {
+	for _, arg := range d.CmdArgs {
+		if arg.Key != key {
+			continue
+		}
+		for _, v := range arg.Vals {
+			var id uint64
+			_, _ = fmt.Sscan(v, &id)
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// exchange lets some members, all by default, settle everything among them.
+func (s *script) exchange(among []uint64) {
+	for moved := true; moved; {
+		moved = false
+		for _, from := range s.members {
+			if len(among) > 0 && !slices.Contains(among, from.config.ID) {
+				continue
+			}
+			s.settle(from)
+			sent := from.sent
+			from.sent = nil
+			for _, message := range sent {
+				if len(among) > 0 && !slices.Contains(among, message.GetTo()) {
+					continue
+				}
+				to := s.members[message.GetTo()-1]
+				s.report(to, to.node.Step(transmit(message)))
+				moved = true
+			}
+		}
 	}
 }
 
@@ -102,23 +193,18 @@ func option(d *datadriven.TestData, key string, value int) int {
 	return value
 }
 
-func (s *script) group(t *testing.T, d *datadriven.TestData) {
-	var voters []uint64
-	for _, arg := range d.CmdArgs {
-		for _, v := range arg.Vals {
-			var id uint64
-			if _, err := fmt.Sscan(v, &id); err != nil {
-				d.Fatalf(t, "%v", err)
-			}
-			voters = append(voters, id)
-		}
-	}
-	s.members = nil
+func (s *script) group(d *datadriven.TestData) {
+	voters := list(d, "voters")
+	s.members, s.quiet = nil, d.HasArg("quiet")
 	for _, id := range voters {
 		m := newMember(Config{ID: id, Voters: voters, MaxUncommitted: 100, MaxApply: 50})
-		m.onApply = func(e Entry) { s.printf("%d applies %d/%d %q", id, e.Term, e.Index, e.Payload) }
-		m.onSend = func(message *raftpb.Message) { s.printf("%d sends %s", id, describe(message)) }
 		s.members = append(s.members, m)
+		m.onApply = func(e Entry) { s.printf("%d applies %d/%d %q", id, e.Term, e.Index, e.Payload) }
+		if s.quiet {
+			m.onApply = nil
+			continue
+		}
+		m.onSend = func(message *raftpb.Message) { s.printf("%d sends %s", id, describe(message)) }
 	}
 }
 
@@ -136,6 +222,9 @@ func (s *script) advance(m *member) {
 	had := len(m.log.waiting)
 	s.report(m, m.advance())
 	for _, a := range m.log.waiting[had:] {
+		if s.quiet {
+			break
+		}
 		s.printf("%d writes%s", m.config.ID, describeWrite(a.entries, a.state))
 	}
 }
