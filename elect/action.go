@@ -17,10 +17,9 @@ const (
 	Campaign
 	// Transfer: call raft's TransferLeader to broker To.
 	Transfer
-	// Fence: refuse, from now on, every append, heartbeat and snapshot of a term
-	// below Term; 0 takes it back. Then report in Local.Fence what holds,
-	// together with a Last that covers all that was taken before. Elector.Fence
-	// returns the same number.
+	// Fence: promise to refuse, from now on and for ever, what leaders of terms
+	// below Term send, and report in Local.Fence when the promise is durable:
+	// replicate's Fence and Fenced.
 	Fence
 	// Promoted: Promotion happened. Keep it in a History, log it, count it.
 	Promoted

@@ -44,13 +44,11 @@
 // the missing ones up to Timing.Patience; after that the best that is known is
 // promoted, which is counted as unclean.
 //
-// A fence lives in the memory of a broker: one that restarts has forgotten its
-// promise. What saves it is time. Promises come from a majority, so a leader
-// whose appends they refuse steps down within two election timeouts (2 s), for
-// which a restart must last; and a leader that was paused for longer than that
-// must step down before it reads what waited for it (replicate's Paused). An
-// owner who restarts faster makes the fence durable before it reports it in
-// Local.Fence.
+// The promise must outlive a restart: a leader that is cut off from the others
+// may have this mirror alone, and confirm with it what the round never hears of.
+//
+// While a majority agrees, mirrors of any group stop listening to the old leader
+// (Elector.Refuses), but take that back when they hear it again.
 //
 // # Messages
 //

@@ -29,8 +29,8 @@ type Local struct {
 	// Last is the position of the last entry that raft holds here, durable or
 	// not: what votes compare.
 	Last entry.Position
-	// Fence is the term below which the owner refuses what leaders send, as the
-	// action Fence asked for. Last was read after that began.
+	// Fence is the term below which this member refuses leaders, durably, as the
+	// action Fence asked for: nothing that they send comes after Last any more.
 	Fence uint64
 	// OldestWrite is since when the log's oldest write waits for its fsync;
 	// zero when none does.
@@ -97,11 +97,11 @@ type Elector struct {
 	awake, stale time.Time
 
 	leader leader
-	// promise is the term below which no leader is to be accepted ever again;
-	// fence is what the action Fence asked for last, which may be higher while
-	// a round lasts. Invariant: promise <= fence.
-	promise, fence uint64
-	round          *round
+	// promise is what the action Fence asked for last; refused is the term below
+	// which leaders are not listened to, which may be higher while a round lasts.
+	// Invariant: promise <= refused.
+	promise, refused uint64
+	round            *round
 	// bid is the last campaign.
 	bid bid
 	// handing is the last transfer that was announced, here or by a leader.
@@ -292,9 +292,11 @@ func (e *Elector) Actions(dst []Action) []Action {
 // then it may beat, confirm and deliver.
 func (e *Elector) Leads() bool { return e.local.Role == Leader && e.leader.name == e.config.Self }
 
-// Fence is the term below which appends, heartbeats and snapshots are to be
-// refused, 0 when none are.
-func (e *Elector) Fence() uint64 { return e.fence }
+// Refuses is the term below which appends, heartbeats and snapshots are to be
+// kept from raft, 0 when none are. While a majority agrees that a leader is lost
+// its messages only disturb the election: each ends a candidacy here and moves
+// the position. Unlike a Fence it is taken back when the leader is heard again.
+func (e *Elector) Refuses() uint64 { return e.refused }
 
 // HoldTicks says that the owner must not Tick raft: its own timeout would elect
 // a mirror that has not heard enough positions.

@@ -77,10 +77,10 @@ func (e *Elector) hearMissing(now time.Time, v *voter, m Message) {
 	case e.self < 0, e.local.Role == Leader && !e.Leads():
 	case e.Leads():
 		if !e.unfit(now) {
-			e.refuse(v.name, m.Round)
+			e.deny(v.name, m.Round)
 		}
 	case e.round == nil && !e.missing(now, e.config.Timing.Agree):
-		e.refuse(v.name, m.Round)
+		e.deny(v.name, m.Round)
 	default:
 		if e.round == nil {
 			e.open(now, m.Round)
@@ -94,7 +94,8 @@ func (e *Elector) hearMissing(now time.Time, v *voter, m Message) {
 	}
 }
 
-func (e *Elector) refuse(to string, number uint64) {
+// deny tells that this broker hears the leader.
+func (e *Elector) deny(to string, number uint64) {
 	e.send(to, Message{Kind: Hearing, Term: e.leader.term, Round: number, Name: e.leader.name})
 }
 
@@ -163,7 +164,7 @@ func (e *Elector) decide(now time.Time) {
 	standings := e.standings(now)
 	majority := len(standings) >= e.majority()
 	waits := e.waits()
-	e.refuseLeaders(majority, waits)
+	e.refuse(majority, waits)
 	e.tell(now)
 	if !majority || !e.gathered(now) {
 		e.round.ready = time.Time{}
@@ -184,39 +185,26 @@ func (e *Elector) decide(now time.Time) {
 	e.campaign(now, standings, waits, clean)
 }
 
-// refuseLeaders fences when a majority agrees that the leader is lost. Where the
-// round waits that is the promise that makes a position count. Elsewhere it is
-// for the sake of the election alone: a leader whose disk hangs goes on with its
-// heartbeats and appends, each of which ends a candidacy and moves positions. It
-// is taken back when the majority is gone.
-func (e *Elector) refuseLeaders(majority, waits bool) {
+// refuse stops listening to the old leader when a majority agrees that it is
+// lost. Where the round waits that is the promise which makes a position count.
+// Elsewhere it is for the sake of the election alone: a leader whose disk hangs
+// goes on with its heartbeats and appends. It is taken back when the majority is
+// gone.
+func (e *Elector) refuse(majority, waits bool) {
+	e.refused = e.promise
 	switch {
-	case majority && waits:
-		e.promise = max(e.promise, e.round.number)
-		e.refuseBelow(max(e.fence, e.promise))
-	case majority:
-		e.refuseBelow(max(e.promise, e.leader.term+1, e.local.Last.Term+1))
-	default:
-		e.refuseBelow(e.promise)
-	}
-}
-
-// refuseBelow makes term the fence.
-func (e *Elector) refuseBelow(term uint64) {
-	if term < e.fence {
-		e.act(Action{Kind: Fence, Term: 0})
-		e.fence = 0
-	}
-	if term > e.fence {
-		e.act(Action{Kind: Fence, Term: term})
-		e.fence = term
+	case majority && waits && e.promise < e.round.number:
+		e.promise = e.round.number
+		e.refused = e.promise
+		e.act(Action{Kind: Fence, Term: e.promise})
+	case majority && !waits:
+		e.refused = max(e.promise, e.leader.term+1, e.local.Last.Term+1)
 	}
 }
 
 // close ends the round, if one is open.
 func (e *Elector) close() {
-	e.round = nil
-	e.refuseBelow(e.promise)
+	e.round, e.refused = nil, e.promise
 }
 
 // outrun takes a new number when raft's term has reached that of a waiting

@@ -306,8 +306,8 @@ func TestAMirrorThatIsLeftFencedIsFreedByATransfer(t *testing.T) {
 	}
 	w.act(mirror)
 	clear(w.cut)
-	if mirror.fence != term+1 {
-		t.Fatalf("it is fenced at %d", mirror.fence)
+	if mirror.fenced != term+1 {
+		t.Fatalf("it is fenced at %d", mirror.fenced)
 	}
 	w.run(3 * time.Second)
 	if next := w.settle(); next.term <= term || mirror.elector.View().Leader != next.name {

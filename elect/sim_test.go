@@ -18,9 +18,7 @@ var (
 // chaos is a world in which bad things happen.
 type chaos struct {
 	*world
-	// back is when a dead, paused, hung or cut node is to be well again. Where
-	// promises count that is after the two election timeouts in which a leader
-	// that is cut off finds out: a fence is not durable.
+	// back is when a dead, paused, hung or cut node is to be well again.
 	back map[*node]time.Time
 
 	deposed, promotions int
@@ -49,7 +47,7 @@ func (c *chaos) disturb() {
 	if _, ok := c.back[n]; ok {
 		return
 	}
-	c.back[n] = c.now.Add(2100*millisecond + c.between([2]time.Duration{0, 2 * time.Second}))
+	c.back[n] = c.now.Add(c.between([2]time.Duration{100 * millisecond, 5 * time.Second}))
 	switch c.random.IntN(8) {
 	case 0, 1:
 		c.kill(n)

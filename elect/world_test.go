@@ -93,7 +93,6 @@ type node struct {
 	id       int // its raft id less one
 	name     string
 	state    stopped
-	since    time.Time // of a pause
 	life     int
 	disk     *disk
 	raft     *raft.RawNode
@@ -101,12 +100,13 @@ type node struct {
 	beater   *Beater
 	promoted History
 
-	lead   uint64 // as raft says
-	role   raft.StateType
-	term   uint64
-	last   entry.Position
-	fence  uint64
-	writes []write
+	lead uint64 // as raft says
+	role raft.StateType
+	term uint64
+	last entry.Position
+	// fenced is what was promised, and kept as far as the disk knows.
+	fenced, kept uint64
+	writes       []write
 	// hung makes the disk complete nothing.
 	hung bool
 	// offset spreads the nodes' ticks.
@@ -205,7 +205,7 @@ func (w *world) start(n *node) {
 		return
 	}
 	n.state, n.life = runs, n.life+1
-	n.lead, n.role, n.term, n.fence, n.writes, n.hung = 0, raft.StateFollower, 0, 0, nil, false
+	n.lead, n.role, n.term, n.fenced, n.kept, n.writes, n.hung = 0, raft.StateFollower, 0, 0, 0, nil, false
 	state, _, _ := n.disk.InitialState()
 	n.term = state.GetTerm()
 	n.last = n.disk.last()
@@ -259,7 +259,7 @@ func (w *world) kill(n *node) {
 func (w *world) pause(n *node) {
 	if n.state == runs {
 		w.note("pause %s", n.name)
-		n.state, n.since = paused, w.now
+		n.state = paused
 	}
 }
 
@@ -267,13 +267,6 @@ func (w *world) resume(n *node) {
 	if n.state == paused {
 		w.note("resume %s", n.name)
 		n.state = runs
-		if n.role == raft.StateLeader && w.now.Sub(n.since) > time.Second {
-			// replicate's Paused: a leader that stood still steps down.
-			for range 40 {
-				n.raft.Tick()
-			}
-			w.advance(n)
-		}
 		for _, p := range n.inbox {
 			p.due = w.now
 			w.post(p)
@@ -350,7 +343,7 @@ func (w *world) deliver(p *packet) {
 	case p.message != nil:
 		switch p.message.GetType() {
 		case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap, raftpb.MsgTimeoutNow:
-			if p.message.GetTerm() < n.fence {
+			if p.message.GetTerm() < max(n.fenced, n.elector.Refuses()) {
 				return
 			}
 		}
@@ -464,11 +457,7 @@ func (w *world) advance(n *node) {
 				if e := m.GetEntries(); len(e) > 0 {
 					n.last = entry.Position{Term: e[len(e)-1].GetTerm(), Index: e[len(e)-1].GetIndex()}
 				}
-				due := w.now.Add(w.between(w.fsync))
-				if k := len(n.writes); k > 0 && n.writes[k-1].due.After(due) {
-					due = n.writes[k-1].due
-				}
-				n.writes = append(n.writes, write{due, w.now, m})
+				w.write(n, m)
 			case raft.LocalApplyThread:
 				w.answer(n, m.GetResponses())
 			default:
@@ -495,10 +484,30 @@ func (w *world) answer(n *node, responses []*raftpb.Message) {
 	}
 }
 
-// durable completes a write.
+func (w *world) write(n *node, m *raftpb.Message) {
+	due := w.now.Add(w.between(w.fsync))
+	if k := len(n.writes); k > 0 && n.writes[k-1].due.After(due) {
+		due = n.writes[k-1].due
+	}
+	n.writes = append(n.writes, write{due, w.now, m})
+}
+
+// durable completes a write. A promise (a write of nothing but a term) is kept
+// as this member's own term without a vote: who starts with it takes no part in
+// those below.
 func (w *world) durable(n *node, m *raftpb.Message) {
 	w.check(n.disk.Append(m.GetEntries()))
-	if m.GetTerm() > 0 {
+	state, _, _ := n.disk.InitialState()
+	switch promise := len(m.GetEntries())+len(m.GetResponses()) == 0 && m.Vote == nil && m.Commit == nil; {
+	case m.GetTerm() == 0:
+	case promise:
+		n.kept = max(n.kept, m.GetTerm())
+		if state.GetTerm() < n.kept {
+			w.check(n.disk.SetHardState(&raftpb.HardState{Term: new(n.kept), Commit: new(state.GetCommit())}))
+		}
+	case m.GetTerm() < n.kept:
+		w.check(n.disk.SetHardState(&raftpb.HardState{Term: new(n.kept), Commit: m.Commit}))
+	default:
 		w.check(n.disk.SetHardState(&raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}))
 	}
 	w.answer(n, m.GetResponses())
@@ -506,7 +515,7 @@ func (w *world) durable(n *node, m *raftpb.Message) {
 
 func (w *world) state(n *node) {
 	local := Local{
-		Term: n.term, Last: n.last, Fence: n.fence, OldestWrite: n.oldest(), SmallestQuorum: w.quorum,
+		Term: n.term, Last: n.last, Fence: n.kept, OldestWrite: n.oldest(), SmallestQuorum: w.quorum,
 	}
 	if n.lead != 0 {
 		local.Leader = w.nodes[n.lead-1].name
@@ -570,7 +579,8 @@ func (w *world) do(n *node, a Action) {
 		to := slices.IndexFunc(w.nodes, func(m *node) bool { return m.name == a.To })
 		n.raft.TransferLeader(uint64(to + 1))
 	case Fence:
-		n.fence = a.Term
+		n.fenced = a.Term
+		w.write(n, &raftpb.Message{Term: &a.Term})
 	case Promoted:
 		w.note("promoted %s: %+v", n.name, *a.Promotion)
 		n.promoted.Add(*a.Promotion)
