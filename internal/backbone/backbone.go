@@ -46,27 +46,37 @@ func Start(config Config) (*Backbone, error) {
 		return nil, err
 	}
 	b := newBackbone(config)
+	if err := b.start(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// start brings up the server, the connections and the goroutines, in this
+// order; on an error nothing is left.
+func (b *Backbone) start() error {
 	var options *server.Options
-	if config.NATS == "" {
+	if b.config.NATS == "" {
 		var err error
-		logger := newServerLogger(config.Logger, func() { b.members.post(event{kind: eventRouteLost}) })
-		if b.embedded, options, err = startServer(config, logger); err != nil {
-			return nil, err
+		logger := newServerLogger(b.config.Logger, func() { b.members.post(event{kind: eventRouteLost}) })
+		if b.embedded, options, err = startServer(b.config, logger); err != nil {
+			return err
 		}
 	}
 	for _, c := range b.conns {
 		if err := c.connect(b.embedded, options); err != nil {
 			b.stopNATS()
-			return nil, err
+			return err
 		}
 	}
 	for _, c := range b.conns {
 		go c.w.run()
 	}
 	go b.members.run()
-	return b, nil
+	return nil
 }
 
+// newBackbone makes all that needs no network.
 func newBackbone(config Config) *Backbone {
 	b := &Backbone{config: config, names: config.names(), numbers: map[string]uint8{}, epoch: randomNonZero()}
 	for n, name := range b.names {

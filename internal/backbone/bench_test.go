@@ -2,6 +2,9 @@ package backbone
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -106,4 +109,43 @@ func cpu() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkBeatBesideBulk is the round trip of a beat while another class's
+// links are full; p99-µs is of the same.
+func BenchmarkBeatBesideBulk(b *testing.B) {
+	c := newCluster(b, 3, nil)
+	back := make(chan struct{}, 1)
+	var bulk sync.WaitGroup
+	stop := make(chan struct{})
+	c.startAll(func(r *recorder) { r.forget, r.echo = true, back })
+	b1 := c.live["b1"]
+	bulk.Add(1)
+	go func() {
+		defer bulk.Done()
+		payload, to := make([]byte, 256<<10), []string{"b2", "b3"}
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if b1.b.SendLink(Replication, to, payload) != nil {
+				runtime.Gosched()
+			}
+		}
+	}()
+	var took []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		if err := b1.b.Send(Beats, "b2", []byte("beat")); err != nil {
+			b.Fatal(err)
+		}
+		<-back
+		took = append(took, time.Since(began))
+	}
+	close(stop)
+	bulk.Wait()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 }

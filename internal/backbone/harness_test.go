@@ -30,6 +30,8 @@ type recorder struct {
 	forget   bool // keeps no payloads
 	onArrive func(c Class, from string, payload []byte)
 	watch    func(h happening)
+	drop     func(i item) bool // loses what is published
+	echo     chan struct{}     // datagrams are answered, and answers told here
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -65,6 +67,11 @@ func (r *recorder) note(h happening) {
 }
 
 func (r *recorder) Datagram(c Class, from string, payload []byte) {
+	if r.echo != nil && string(payload) == "beat" {
+		r.b.Send(c, from, []byte("back"))
+	} else if r.echo != nil {
+		r.echo <- struct{}{}
+	}
 	r.note(happening{what: "datagram", class: c, peer: from, payload: payload})
 }
 
@@ -216,13 +223,21 @@ func (c *cluster) start(name string, prepare ...func(r *recorder)) *recorder {
 	config.Handler = r
 	// The handler may be called before Start returns.
 	r.mu.Lock()
-	b, err := Start(config)
-	r.b = b
-	r.mu.Unlock()
-	if err != nil {
+	defer r.mu.Unlock()
+	b := newBackbone(config.withDefaults())
+	for _, conn := range b.conns {
+		if publish := conn.w.publish; r.drop != nil {
+			conn.w.publish = func(i item) {
+				if !r.drop(i) {
+					publish(i)
+				}
+			}
+		}
+	}
+	if err := b.start(); err != nil {
 		c.t.Fatal(err)
 	}
-	c.live[name] = r
+	r.b, c.live[name] = b, r
 	return r
 }
 

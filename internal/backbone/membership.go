@@ -148,6 +148,7 @@ func (m *membership) tick(now time.Time, late time.Duration) {
 	}
 	if m.ticks++; m.ticks%helloEvery == 0 || late > 0 {
 		m.helloAll()
+		m.leaveAll()
 	}
 	for _, c := range m.b.conns {
 		c.out.tick(now, late)
@@ -177,7 +178,7 @@ func (m *membership) hello(n uint8) {
 	})
 }
 
-// startLeave tells all peers that are up, once.
+// startLeave tells all peers that are up.
 func (m *membership) startLeave(known chan struct{}) {
 	m.leaving, m.unaware = known, map[uint8]bool{}
 	for n := range m.peers {
@@ -185,10 +186,15 @@ func (m *membership) startLeave(known chan struct{}) {
 			m.unaware[uint8(n)] = true
 		}
 	}
+	m.leaveAll()
+	m.checkLeave()
+}
+
+// leaveAll tells those who have not answered, again and again: it may be lost.
+func (m *membership) leaveAll() {
 	for n := range m.unaware {
 		m.b.control(Beats, n, kindLeave, control{})
 	}
-	m.checkLeave()
 }
 
 // aware notes that a peer knows of our leave, or is gone itself.

@@ -32,6 +32,7 @@ type outLink struct {
 
 	refused  bool      // ErrFull was returned: LinkWritable is owed
 	progress time.Time // when an ack last moved, or began to be missing
+	heard    time.Time // when an ack last came
 }
 
 // outgoing is the sending ends of one class's links.
@@ -212,6 +213,7 @@ func (o *outgoing) ack(from uint8, epoch uint64, c control, now time.Time) {
 	if c.received > l.received {
 		l.received, l.progress = c.received, now
 	}
+	l.heard = now
 	l.consumed = max(l.consumed, c.consumed)
 	o.pump(from, l)
 	writable := o.owesWritable(l)
@@ -321,8 +323,9 @@ func (o *outgoing) owesWritable(l *outLink) bool {
 
 // Times of the sender's patience.
 const (
-	probeAfter = 60 * time.Millisecond // without an ack that moves; receivers ack each tick
-	lostAfter  = 2 * time.Second       // of probing in vain
+	probeAfter  = 60 * time.Millisecond  // without an ack that moves; receivers ack each tick
+	creditAfter = 500 * time.Millisecond // without any ack while credit is out: one may be lost
+	lostAfter   = 2 * time.Second        // of probing in vain
 )
 
 // tick announces, probes and gives up where time has come. late is how long
@@ -332,13 +335,15 @@ func (o *outgoing) tick(now time.Time, late time.Duration) {
 	o.mu.Lock()
 	for n := range o.mu.links {
 		l := &o.mu.links[n]
-		l.progress = l.progress.Add(late)
-		switch {
+		l.progress, l.heard = l.progress.Add(late), l.heard.Add(late)
+		switch unacked := l.sent > l.received; {
 		case l.state == linkOpening:
 			o.announce(uint8(n), l)
-		case l.state == linkOpen && l.sent > l.received && now.Sub(l.progress) > lostAfter:
+		case l.state != linkOpen:
+		case unacked && now.Sub(l.progress) > lostAfter:
 			lost = append(lost, uint8(n))
-		case l.state == linkOpen && l.sent > l.received && now.Sub(l.progress) > probeAfter:
+		case unacked && now.Sub(l.progress) > probeAfter,
+			l.cost > l.consumed && now.Sub(l.heard) > creditAfter:
 			o.probe(uint8(n), l)
 		}
 	}
