@@ -9,42 +9,6 @@ import (
 	"github.com/mirrormq/mirrormq/queue"
 )
 
-// submission is what a connection hands to a group at one time: ops that were
-// encoded with queue.Append…, in the order in which they must be applied.
-type submission struct {
-	// ops belongs to the group once submitted. Take the buffer from
-	// takeOps; the group gives it back.
-	ops []byte
-	// done is called once on the group's goroutine, when the ops are committed
-	// at their ack quorum and applied, or refused. It must not block.
-	done func(outcome)
-	// after is the loop's: what waits for this submission's end.
-	after []func()
-}
-
-// finish tells the submitter.
-func (s *submission) finish(o outcome) {
-	if s.done != nil {
-		s.done(o)
-	}
-	for _, f := range s.after {
-		f()
-	}
-	s.after = nil
-}
-
-// outcome is what became of a submission.
-type outcome struct {
-	// err is set when the submission was refused as a whole: the broker
-	// stops, or the log failed. Its publishes are to be nacked.
-	err error
-	// ops lists only those ops that have something to say. It is valid during
-	// the call.
-	ops []queue.OpResult
-	// topology is the same for a submission to the topology group.
-	topology []topology.OpResult
-}
-
 // receiver is a connection as a group's loop sees it. Its functions are called
 // on the group's goroutine, must not block, and must not keep the slice.
 type receiver struct {
@@ -96,7 +60,7 @@ type core interface {
 	// queueCounts are the ready messages and the consumers of q.
 	queueCounts(ctx context.Context, q *topology.Queue) (ready uint64, consumers int, err error)
 	// group is the group that holds a queue, nil if this broker has no such group.
-	group(entry.GroupID) *group
+	group(entry.GroupID) *gateway
 	// newHolder and newConsumer draw ids that are unique in this broker.
 	newHolder() queue.HolderID
 	newConsumer() queue.ConsumerID

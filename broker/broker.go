@@ -35,11 +35,17 @@ type Broker struct {
 	log      *log.Log
 	topology *topologyGroup
 	// groups are the queue groups and the volatile one; fixed from Start on.
-	groups  map[entry.GroupID]*group
-	metrics *admin.Metrics
-	web     *admin.Server
-	front   *front
-	alarms  *alarms
+	groups map[entry.GroupID]*group
+	// gateways are the ways to all groups; fixed from Start on.
+	gateways map[entry.GroupID]*gateway
+	members  *members
+	// cluster is nil for a broker alone; elections are of the durable groups.
+	cluster   *cluster
+	elections map[entry.GroupID]*election
+	metrics   *admin.Metrics
+	web       *admin.Server
+	front     *front
+	alarms    *alarms
 	// deadLetters is the worker that dead-letters messages of all groups.
 	deadLetters *deadLetters
 	counts      *counters
@@ -75,6 +81,7 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 		config: c, logger: c.Logger, started: time.Now(),
 		session: entry.SessionID(randomID()), boot: randomID(),
 		groups: make(map[entry.GroupID]*group), counts: &counters{},
+		gateways: make(map[entry.GroupID]*gateway), elections: make(map[entry.GroupID]*election),
 		metrics:       admin.NewMetrics(admin.MetricsConfig{}),
 		failedChannel: make(chan struct{}), failed: make(chan error, 1),
 	}
@@ -101,21 +108,22 @@ func (b *Broker) start(ctx context.Context) error {
 		changed: b.alarmed,
 	}
 	b.startWeb()
-	if err := b.openTopology(); err != nil {
+	if err := b.openGroups(); err != nil {
 		return err
 	}
-	for id := range b.config.Groups {
-		if err := b.openGroup(entry.GroupID(id + 1)); err != nil {
-			return err
-		}
-	}
-	b.openVolatile()
 	go b.topology.run()
 	for _, g := range b.groups {
 		go g.run()
 	}
+	if b.cluster != nil {
+		if err := b.cluster.start(); err != nil {
+			return err
+		}
+		b.background.Go(b.cluster.run)
+	}
+	b.background.Go(b.tend)
 	b.background.Go(func() { b.deadLetters.run(b.context) })
-	if err := b.lead(ctx); err != nil {
+	if err := b.settle(ctx); err != nil {
 		return err
 	}
 	b.startFront()
@@ -125,6 +133,29 @@ func (b *Broker) start(ctx context.Context) error {
 	b.logger.Info("broker is ready", "name", b.config.Name, "data", b.config.Data,
 		"amqp", address(b.amqpListener), "amqps", address(b.amqpsListener), "http", address(b.httpListener),
 		"took", time.Since(b.started).Round(time.Millisecond))
+	return nil
+}
+
+// openGroups restores all groups from the log. Nothing runs yet.
+func (b *Broker) openGroups() (err error) {
+	if b.members, err = openMembers(b.config, b.log.Identity()); err != nil {
+		return err
+	}
+	if len(b.config.Cluster) > 0 {
+		if err := b.openCluster(); err != nil {
+			return err
+		}
+	}
+	b.openGateways()
+	if err := b.openTopology(); err != nil {
+		return err
+	}
+	for id := range b.config.Groups {
+		if err := b.openGroup(entry.GroupID(id + 1)); err != nil {
+			return err
+		}
+	}
+	b.openVolatile()
 	return nil
 }
 
@@ -193,6 +224,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 func (b *Broker) stop(ctx context.Context) error {
 	b.ready.Store(false)
 	var errs []error
+	b.handOver(ctx)
 	if b.front != nil {
 		b.front.Stop(ctx, "broker forced connection closure with reason 'shutdown'")
 	}
@@ -212,6 +244,13 @@ func (b *Broker) stop(ctx context.Context) error {
 			errs = append(errs, b.topology.keep.last())
 		}
 	}
+	for _, w := range b.gateways {
+		w.stop(errStopping)
+	}
+	if b.cluster != nil && b.cluster.backbone != nil {
+		_ = b.cluster.backbone.Leave(ctx) // Those who don't hear of it notice.
+		errs = append(errs, b.cluster.backbone.Close())
+	}
 	if b.web != nil {
 		errs = append(errs, b.web.Close(ctx))
 	}
@@ -230,11 +269,12 @@ func (b *Broker) stop(ctx context.Context) error {
 
 // drain waits until what the groups were handed before is committed.
 func (b *Broker) drain(ctx context.Context) {
-	for _, g := range b.groups {
-		if isClosed(g.leading) {
-			if _, err := g.do(ctx, takeOps()); err != nil {
-				b.logger.Warn("stopping with work undone", "group", g.name, "err", err)
-			}
+	for id, w := range b.gateways {
+		if id >= entry.Volatile && b.groups[id] == nil {
+			continue
+		}
+		if _, err := w.do(ctx, takeOps()); err != nil {
+			b.logger.Warn("stopping with work undone", "group", id, "err", err)
 		}
 	}
 }
@@ -256,7 +296,7 @@ func (b *Broker) changeTopology(ctx context.Context, ops []byte) ([]topology.OpR
 	return b.topology.change(ctx, ops)
 }
 
-func (b *Broker) group(id entry.GroupID) *group { return b.groups[id] }
+func (b *Broker) group(id entry.GroupID) *gateway { return b.gateways[id] }
 
 func (b *Broker) newHolder() queue.HolderID { return queue.HolderID(b.holders.Add(1)) }
 

@@ -68,6 +68,19 @@ type Config struct {
 	FrameMax int
 	// ChannelMax is the largest number of channels of a connection. Default 2047.
 	ChannelMax int
+	// PublishTimeout is how long a publish waits for a leader before it is
+	// nacked. Default 30 s.
+	PublishTimeout time.Duration
+	// Cluster has the names of all brokers of the cluster, this one's too, and
+	// the addresses of their backbones. Empty for a broker alone.
+	Cluster map[string]string
+	// Backbone is the address to listen on for the other brokers. Default: the
+	// own one in Cluster.
+	Backbone string
+	// ClusterSecret is shared by the brokers: who does not know it is kept out.
+	ClusterSecret string
+	// NATS is the URL of an external NATS cluster to be used as the backbone.
+	NATS string
 	// Logger takes the broker's events. Default: none.
 	Logger *slog.Logger
 }
@@ -87,6 +100,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MemoryLimit, machineMemory()*2/5)
 	setDefault(&c.DiskFreeLimit, 512<<20)
 	setDefault(&c.Heartbeat, time.Minute)
+	setDefault(&c.PublishTimeout, 30*time.Second)
 	setDefault(&c.FrameMax, 131072)
 	setDefault(&c.ChannelMax, 2047)
 	if c.Logger == nil {
@@ -134,6 +148,12 @@ func (c Config) validate() error {
 	}
 	if err := validAckQuorum(c.AckQuorum); err != nil {
 		errs = append(errs, err)
+	}
+	if _, in := c.Cluster[c.Name]; len(c.Cluster) > 0 && !in {
+		refuse("cluster: this broker, %q, is not in it", c.Name)
+	}
+	if len(c.Cluster) == 0 && (c.Backbone != "" || c.NATS != "") {
+		refuse("a backbone address or NATS URL is given, but no cluster")
 	}
 	if c.Groups < 1 || c.Groups > maxGroups {
 		refuse("groups %d: from 1 to %d", c.Groups, maxGroups)

@@ -60,6 +60,9 @@ type contentReader struct {
 // Errors: ErrContent, or of the log; ErrNotFound of the log when the message's
 // queue was deleted meanwhile.
 func (r *contentReader) content(g entry.GroupID, ref entry.Ref) (entry.Content, error) {
+	if b, ok := r.alongside(g, ref); ok {
+		return entry.ParseContent(b)
+	}
 	if r.index != ref.Index || r.group != g {
 		if err := r.load(g, ref.Index); err != nil {
 			return entry.Content{}, err
@@ -73,11 +76,29 @@ func (r *contentReader) content(g entry.GroupID, ref entry.Ref) (entry.Content, 
 	return entry.ParseContent(r.payload[ref.Offset:end])
 }
 
+// alongside is the content of a message that came with its body, since its
+// group has no copy on this broker.
+func (r *contentReader) alongside(g entry.GroupID, ref entry.Ref) ([]byte, bool) {
+	if g < entry.Volatile || r.broker.groups[g] != nil {
+		return nil, false
+	}
+	w := r.broker.gateways[g]
+	if w == nil {
+		return nil, false
+	}
+	return w.body(ref)
+}
+
+// load reads an entry: from the group's copy on this broker, which may have yet
+// to catch up with the leader that gave the message out.
 func (r *contentReader) load(g entry.GroupID, index uint64) error {
 	r.index, r.payload = 0, nil
-	group := r.broker.group(g)
+	group := r.broker.groups[g]
 	if group == nil {
 		return fmt.Errorf("no group %d on this broker", g)
+	}
+	if err := group.awaitApplied(index); err != nil {
+		return err
 	}
 	payload, ok := group.bodies.recent(index)
 	if !ok {

@@ -69,7 +69,7 @@ type deaths struct {
 // or whose exchange is missing, is settled and so dropped (as in RabbitMQ).
 type deadLetters struct {
 	view     func(func(*topology.State))
-	group    func(entry.GroupID) *group
+	group    func(entry.GroupID) *gateway
 	contents *contentReader // the worker's
 	logger   *slog.Logger
 	now      func() time.Time
@@ -243,13 +243,13 @@ type letters struct {
 
 // letterPart is what goes to one group. queues is of the message at hand.
 type letterPart struct {
-	group  *group
+	group  *gateway
 	ops    []byte
 	queues []entry.QueueID
 }
 
 // part returns the part of a group; nil if the group is not on this broker.
-func (b *letters) part(g *group) *letterPart {
+func (b *letters) part(g *gateway) *letterPart {
 	if g == nil {
 		return nil
 	}
@@ -300,7 +300,7 @@ func (d *deadLetters) letter(b *letters, m queue.Message) error {
 			return notHere(q)
 		}
 		part.queues = append(part.queues, q.ID)
-		foreign = foreign || part.group != x.source
+		foreign = foreign || q.Group != x.source.id
 	}
 	properties := p.Append(nil)
 	for i := range b.parts {
@@ -343,7 +343,7 @@ func (d *deadLetters) route(vhost, exchange string, keys []string, headers amqp.
 func (d *deadLetters) submit(b *letters) error {
 	x := b.of
 	if len(b.settled) > 0 {
-		part := b.part(x.source)
+		part := b.part(d.group(x.source.id))
 		part.ops = queue.AppendSettle(part.ops, x.queue.ID, b.settled)
 	}
 	if len(b.parts) == 0 {
@@ -359,7 +359,7 @@ func (d *deadLetters) submit(b *letters) error {
 			return
 		}
 		ops := queue.AppendSettle(takeOps(), x.queue.ID, b.later)
-		x.source.submit(&submission{ops: ops, done: func(outcome) { d.arrived(x, b.size) }})
+		d.group(x.source.id).submit(&submission{ops: ops, done: func(outcome) { d.arrived(x, b.size) }})
 	})
 	for _, part := range b.parts {
 		part.group.submit(&submission{ops: part.ops, done: func(o outcome) {

@@ -134,8 +134,8 @@ func emptied(t *testing.T, b *Broker, name string) {
 	deadline := time.After(20 * time.Second)
 	for {
 		messages := make(chan uint64, 1)
-		b.group(q.Group).call(func() {
-			info, _ := b.group(q.Group).state.Queue(q.ID)
+		b.groups[q.Group].call(func() {
+			info, _ := b.groups[q.Group].state.Queue(q.ID)
 			messages <- info.Messages
 		})
 		select {

@@ -11,19 +11,21 @@ import (
 // durable is the orderer of a replicated group: raft over the broker's log.
 type durable struct{ node *replicate.Node }
 
-func (d durable) propose(payload []byte) error {
-	_, err := d.node.Propose(payload)
-	return err
-}
+func (d durable) propose(payload []byte) (uint64, error) { return d.node.Propose(payload) }
+func (d durable) completed(c replicate.Completion)       { d.node.Completed(c) }
+func (d durable) tick()                                  { d.node.Tick() }
+func (d durable) inFlight() int                          { return d.node.InFlight() }
+func (d durable) ordering() bool                         { return d.node.Status().Role == replicate.Leader }
 
-func (d durable) completed(c replicate.Completion) { d.node.Completed(c) }
-func (d durable) tick()                            { d.node.Tick() }
-func (d durable) inFlight() int                    { return d.node.InFlight() }
-
-func (d durable) leads() bool {
+func (d durable) leads() uint64 {
 	s := d.node.Status()
-	return s.Role == replicate.Leader && s.Applied.Term == s.Term
+	if s.Role == replicate.Leader && s.Applied.Term == s.Term {
+		return s.Term
+	}
+	return 0
 }
+
+func (d durable) confirmed(q replicate.Quorum) uint64 { return d.node.Confirmed(q) }
 
 func (d durable) advance(apply func(term, index uint64, payload []byte) error) (more bool, err error) {
 	return d.node.Advance(apply)

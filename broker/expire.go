@@ -38,7 +38,7 @@ func appendEnqueue(ops []byte, queues []entry.QueueID, properties amqp.RawProper
 func (g *group) expire() {
 	g.dispatcher.Expired(func(q entry.QueueID, ranges []entry.Range) {
 		var record *topology.Queue
-		g.deadLetters.view(func(s *topology.State) { record = s.QueueByID(q) })
+		g.view(func(s *topology.State) { record = s.QueueByID(q) })
 		if record != nil {
 			if _, _, _, ok := deadLetterExchange(record); ok {
 				g.die(record, deathExpired, ranges, func() {})

@@ -104,7 +104,7 @@ func TestMessagesExpireBehindAConsumer(t *testing.T) {
 func waiting(t *testing.T, b *Broker, name string) uint64 {
 	t.Helper()
 	q := b.findQueue("/", name)
-	g := b.group(q.Group)
+	g := b.groups[q.Group]
 	n, ok := asked(g.loop, func() uint64 {
 		info, _ := g.state.Queue(q.ID)
 		return info.Messages
@@ -167,7 +167,7 @@ func expiredBy(t *testing.T, b *Broker, name string) bool {
 func expiries(t *testing.T, b *Broker, name string) []int64 {
 	t.Helper()
 	q := b.findQueue("/", name)
-	g := b.group(q.Group)
+	g := b.groups[q.Group]
 	times, ok := asked(g.loop, func() (times []int64) {
 		g.state.Each(q.ID, 0, func(m queue.Message) bool {
 			at, _ := g.state.Expiry(q.ID, m.ID)

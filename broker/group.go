@@ -1,10 +1,15 @@
 package broker
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/topology"
 	"github.com/mirrormq/mirrormq/queue"
 	"github.com/mirrormq/mirrormq/replicate"
 )
@@ -27,8 +32,12 @@ type bodies interface {
 // machine and, since it leads, the dispatcher beside it.
 type group struct {
 	*loop
+	*attendance
 	id     entry.GroupID
 	bodies bodies
+	// view reads the topology; self is this broker's name.
+	view func(func(*topology.State))
+	self string
 	// node is the group's raft member; nil for the volatile group.
 	node *replicate.Node
 	// orphaned is told, on the loop's goroutine, of a queue whose last
@@ -49,7 +58,14 @@ type group struct {
 	fresh      []*receiver // with pending deliveries
 	own        []byte      // ops of the group itself, for the next batch
 	released   []uint64
-	counts     *counters
+	retained   bool
+	// applied is the last entry's index; waiters counts who waits for one.
+	applied atomic.Uint64
+	waiters atomic.Int64
+	waiting sync.Cond
+	// leads tells this broker's gateways who leads.
+	leads  func(leader string, term uint64)
+	counts *counters
 }
 
 // attached is a consumer with the connection that it belongs to.
@@ -65,12 +81,16 @@ type attached struct {
 	unwritten []entry.MessageID
 }
 
-func newGroup(id entry.GroupID, l *loop, state *queue.Machine, counts *counters) *group {
+func newGroup(id entry.GroupID, l *loop, state *queue.Machine, counts *counters, living func() []string) *group {
 	g := &group{
 		loop: l, id: id, state: state, counts: counts,
 		consumers: make(map[queue.ConsumerID]*attached), holders: make(map[queue.HolderID][]*attached),
 	}
-	l.machine, l.special = g, g.handleSpecial
+	l.machine = g
+	g.waiting.L = new(sync.Mutex)
+	g.applied.Store(state.Applied())
+	g.attendance = newAttendance(l, id, living)
+	g.attendance.serve, g.attendance.leave = g.serve, g.left
 	return g
 }
 
@@ -104,41 +124,68 @@ func (g *group) apply(term, index uint64, payload []byte) error {
 	}
 	for i := range fx.Results {
 		r := &fx.Results[i]
-		if s := g.settle(r.Session, r.Seq); s != nil {
-			s.finish(outcome{ops: r.Ops})
-		}
+		g.settle(r.Session, r.Seq, index, outcome{ops: r.Ops, index: index})
 	}
 	g.released = append(g.released, fx.Released...)
+	g.applied.Store(index)
+	if g.waiters.Load() > 0 {
+		g.wakeWaiters()
+	}
 	return nil
 }
 
-// lead begins to hand out messages. What earlier leaders gave out is gone with
-// them: the state machine's marks say what may have been delivered.
-func (g *group) lead() {
+// lead begins to hand out messages, once the gateways of living brokers have
+// told what their consumers hold. What others held is given out again: the
+// state machine's marks say what may have been delivered.
+func (g *group) lead(term uint64) {
 	g.dispatcher = queue.NewDispatcher(g.state)
-	g.bodies.release(g.released)
-	g.released = g.released[:0]
-	g.bodies.retain(g.state.Live)
+	g.give()
+	if !g.retained {
+		g.retained = true
+		g.bodies.retain(g.state.Live)
+	}
+	g.attendance.lead()
+	g.leads(g.self, term)
 }
 
-func (g *group) turn() {
-	g.dispatcher.Clock(time.Now().UnixNano())
-	g.dispatcher.DispatchPending(g.deliver)
-	g.expire()
-	for _, to := range g.fresh {
-		to.deliver(to.pending)
-		clear(to.pending)
-		to.pending = to.pending[:0]
-	}
+// follow forgets what only a leader knows.
+func (g *group) follow() {
+	g.attendance.follow()
+	g.dispatcher = nil
+	clear(g.consumers)
+	clear(g.holders)
 	clear(g.fresh)
-	g.fresh = g.fresh[:0]
+	g.fresh, g.own = g.fresh[:0], g.own[:0]
+}
+
+// give gives up the bodies that no message needs any more.
+func (g *group) give() {
 	if len(g.released) > 0 {
 		g.bodies.release(g.released)
 		g.released = g.released[:0]
 	}
-	if len(g.own) > 0 {
-		g.proposeOwn()
+}
+
+func (g *group) turn() {
+	if g.dispatcher != nil {
+		g.dispatcher.Clock(time.Now().UnixNano())
+		if !g.gathering() {
+			g.dispatcher.DispatchPending(g.deliver)
+			g.expire()
+		}
+		for _, to := range g.fresh {
+			to.deliver(to.pending)
+			clear(to.pending)
+			to.pending = to.pending[:0]
+		}
+		clear(g.fresh)
+		g.fresh = g.fresh[:0]
+		if len(g.own) > 0 {
+			g.proposeOwn()
+		}
+		g.attendance.turn()
 	}
+	g.give()
 	if g.keep != nil {
 		g.keep.turn(g.loop)
 	}
@@ -148,9 +195,49 @@ func (g *group) turn() {
 func (g *group) proposeOwn() {
 	ops := append(takeOps(), g.own...)
 	g.own = g.own[:0]
-	g.pending = append(g.pending, &submission{ops: ops})
-	g.rouse()
+	g.submitOwn(&submission{ops: ops})
 }
+
+// followTime is how long a mirror has to catch up with what its leader gave
+// out. It takes a round trip; a mirror that needs longer is in trouble.
+const followTime = 5 * time.Second
+
+var errLagging = errors.New("broker: the mirror has not caught up")
+
+// awaitApplied waits until the entry at index is applied here. Any goroutine.
+func (g *group) awaitApplied(index uint64) error {
+	if g.applied.Load() >= index {
+		return nil
+	}
+	g.waiters.Add(1)
+	defer g.waiters.Add(-1)
+	late := false
+	timer := time.AfterFunc(followTime, func() {
+		g.waiting.L.Lock()
+		late = true
+		g.waiting.Broadcast()
+		g.waiting.L.Unlock()
+	})
+	defer timer.Stop()
+	g.waiting.L.Lock()
+	defer g.waiting.L.Unlock()
+	for g.applied.Load() < index {
+		if late {
+			return fmt.Errorf("%w: entry %d of group %d", errLagging, index, g.id)
+		}
+		g.waiting.Wait()
+	}
+	return nil
+}
+
+func (g *group) wakeWaiters() {
+	g.waiting.L.Lock()
+	g.waiting.Broadcast()
+	g.waiting.L.Unlock()
+}
+
+// here reports whether a broker is this one.
+func (g *group) here(name string) bool { return name == g.self }
 
 func (g *group) deliver(d queue.Delivery) {
 	a := g.consumers[d.Consumer]

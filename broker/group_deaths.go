@@ -12,30 +12,20 @@ import (
 // A group's part in dead lettering: it hands dead messages to the broker's
 // worker, and knows which of them are on their way.
 
-// deadLetter takes messages that the holder rejected, of a queue that has a
-// dead-letter exchange. done is called when their dead letters are where they
-// go, or the broker stops.
-func (g *group) deadLetter(h queue.HolderID, q *topology.Queue, ranges []entry.Range, done func()) {
-	ok := g.call(func() {
-		g.counts.acked.Add(g.dispatcher.Settled(h, q.ID, ranges))
-		g.die(q, deathRejected, ranges, done)
-	})
-	if !ok {
-		done()
-	}
-}
-
 // die hands messages that are given out to nobody any more to the worker.
 func (g *group) die(q *topology.Queue, reason deathReason, ranges []entry.Range, done func()) {
 	x := &deaths{source: g, queue: q, reason: reason, ranges: ranges}
 	x.done = func() {
-		done()
-		g.call(func() {
+		ok := g.call(func() {
+			done()
 			if i := slices.Index(g.dying, x); i >= 0 {
 				g.dying = slices.Delete(g.dying, i, i+1)
 				x.finished()
 			}
 		})
+		if !ok {
+			done()
+		}
 	}
 	g.dying = append(g.dying, x)
 	g.deadLetters.take(x)

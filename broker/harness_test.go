@@ -32,24 +32,28 @@ func memoryBroker(t testing.TB, groups int) *Broker {
 	b.context, b.cancel = context.WithCancel(context.Background())
 	b.deadLetters = newDeadLetters(b)
 	b.background.Go(func() { b.deadLetters.run(b.context) })
-	l := newLoop("topology", b.logger, b.session, b.fail)
-	b.topology = newTopologyGroup(l, topology.New())
-	b.topology.deleted = b.unregistered
+	b.gateways, b.elections = make(map[entry.GroupID]*gateway), make(map[entry.GroupID]*election)
+	b.members = &members{self: b.config.Name, names: []string{b.config.Name}, ids: map[string]uint64{b.config.Name: 1}}
+	b.openGateways()
+	l := newLoop("topology", b.logger, b.fail)
+	b.topology = newTopologyGroup(l, topology.New(), b.living)
+	b.topology.deleted, b.topology.self, b.topology.gateway = b.unregistered, b.config.Name, b.gateways[entry.Topology]
 	b.topology.keep = &keeper{logger: b.logger}
 	l.order = newVolatile()
 	b.openVolatile()
 	for id := range groups {
-		l := newLoop("queues", b.logger, b.session, b.fail)
 		order := newVolatile()
-		l.order = order
-		g := newGroup(entry.GroupID(id+1), l, queue.NewMachine(), b.counts)
-		g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
-		g.bodies = memoryBodies{order}
-		b.groups[g.id] = g
+		g := b.makeGroup(entry.GroupID(id+1), "queues", queue.NewMachine())
+		g.order, g.bodies = order, memoryBodies{order}
 	}
 	go b.topology.run()
 	for _, g := range b.groups {
 		go g.run()
+	}
+	for _, w := range b.gateways {
+		if err := w.ready(b.context); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		b.cancel()
@@ -58,6 +62,9 @@ func memoryBroker(t testing.TB, groups int) *Broker {
 			g.stop()
 		}
 		b.topology.stop()
+		for _, w := range b.gateways {
+			w.stop(errStopping)
+		}
 	})
 	return b
 }

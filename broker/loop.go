@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
-	"github.com/mirrormq/mirrormq/queue"
 	"github.com/mirrormq/mirrormq/replicate"
 )
 
@@ -23,23 +22,34 @@ const (
 	maxInFlight = 2
 )
 
-// errStopping refuses what comes while the broker stops.
-var errStopping = errors.New("broker: stopping")
+var (
+	// errStopping refuses what comes while the broker stops.
+	errStopping = errors.New("broker: stopping")
+	// errNotLeader refuses what was handed to a group that this broker no
+	// longer leads. A gateway hands it to the next leader.
+	errNotLeader = errors.New("broker: not the leader of the group")
+	// errPublishTimeout refuses what no leader took in time.
+	errPublishTimeout = errors.New("broker: no leader took it in time")
+)
 
 // orderer puts payloads into one order and hands them back once committed:
-// raft over the log for a durable group, memory for a volatile one. propose
-// copies the payload.
+// raft over the log for a durable group, memory for a volatile one.
 type orderer interface {
-	propose(payload []byte) error
+	// propose copies the payload and returns the index that it will have.
+	propose(payload []byte) (index uint64, err error)
 	// advance applies what is committed, and reports more when it stopped for
 	// the sake of the loop's other work.
 	advance(apply func(term, index uint64, payload []byte) error) (more bool, err error)
 	completed(replicate.Completion)
 	tick()
 	inFlight() int
-	// leads reports whether this broker orders, and has applied all that was
-	// ordered before it did.
-	leads() bool
+	// leads is the term in which this broker orders, having applied all that
+	// was ordered before; 0 when it does not.
+	leads() (term uint64)
+	// ordering reports whether this broker is to lead: leads follows.
+	ordering() bool
+	// confirmed is the index up to which entries are confirmed under a quorum.
+	confirmed(replicate.Quorum) uint64
 }
 
 // machine is what a loop drives. Every method is called on the loop's goroutine.
@@ -49,34 +59,14 @@ type machine interface {
 	// apply applies a committed entry; the payload of a new leader's first one
 	// is empty.
 	apply(term, index uint64, payload []byte) error
-	// lead is called once, before the first request is handled, when the order
-	// leads.
-	lead()
+	// lead is called when this broker has become the leader in a term, follow
+	// when it no longer is.
+	lead(term uint64)
+	follow()
 	// turn is called after every round, when what is committed is applied.
 	turn()
 	// refused is called once, when the loop fails or stops.
 	refused(err error)
-}
-
-// request is one thing that a loop is asked: exactly one of its groups of
-// fields is set. It is a plain struct and not a closure because the settled
-// and credit requests come with every few messages.
-type request struct {
-	submission *submission
-	call       func()
-
-	holder queue.HolderID
-	queue  entry.QueueID
-	ranges []entry.Range
-
-	consumer queue.ConsumerID
-	credit   int
-}
-
-// sent is a submission on its way through the log.
-type sent struct {
-	seq        uint64
-	submission *submission
 }
 
 // loop is the goroutine that owns a group: its order, its state machine and
@@ -87,52 +77,66 @@ type loop struct {
 	logger  *slog.Logger
 	order   orderer
 	machine machine
-	special func(*request) // settled and credit requests
-	failed  func(error)    // told once of a failure that ends the group
-	session entry.SessionID
+	failed  func(error) // told once of a failure that ends the group
+	// watch, if set, is called after every round and every tick: it elects.
+	watch func(ticked bool)
 
 	mu struct {
 		sync.Mutex
-		requests    []request
+		requests    []func()
 		completions []replicate.Completion
 		err         error // set when the loop takes nothing more
 	}
 	wake chan struct{}
 	quit chan struct{}
 	done chan struct{}
-	// leading is closed when the loop leads and takes requests.
+	// leading is closed when the loop has led for the first time.
 	leading chan struct{}
 
 	// Owned by the loop's goroutine.
-	spareRequests    []request
+	spareRequests    []func()
 	spareCompletions []replicate.Completion
 	pending          []*submission
-	sent             []sent // ascending by seq
+	sent             []sent // in the order of their entries
 	sentHead         int
-	nextSeq          uint64
+	early            int    // sent[:early] are confirmed or wait for their commit
+	late             []late // committed, but not yet on as many disks as asked
+	ownSeq           uint64
 	spareBatch       []byte
-	led              bool
+	term             uint64 // in which this broker leads; 0 for none
 	err              error
 }
 
-func newLoop(name string, logger *slog.Logger, session entry.SessionID, failed func(error)) *loop {
+// sent is a submission on its way through the log.
+type sent struct {
+	index      uint64
+	submission *submission
+}
+
+// late is a committed submission whose quorum asks for more disks.
+type late struct {
+	sent
+	outcome outcome
+}
+
+func newLoop(name string, logger *slog.Logger, failed func(error)) *loop {
 	return &loop{
-		name: name, logger: logger, session: session, failed: failed, nextSeq: 1,
+		name: name, logger: logger, failed: failed,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		leading: make(chan struct{}),
 	}
 }
 
-// ask hands r to the loop's goroutine. It reports false, having called
-// nothing, when the loop takes nothing more.
-func (l *loop) ask(r request) bool {
+// call runs f on the loop's goroutine, in the order of one caller's calls. It
+// reports false, having called nothing, when the loop takes nothing more.
+func (l *loop) call(f func()) bool {
 	l.mu.Lock()
 	if l.mu.err != nil {
 		l.mu.Unlock()
 		return false
 	}
 	first := len(l.mu.requests) == 0
-	l.mu.requests = append(l.mu.requests, r)
+	l.mu.requests = append(l.mu.requests, f)
 	l.mu.Unlock()
 	if first {
 		l.rouse()
@@ -155,17 +159,6 @@ func (l *loop) rouse() {
 	}
 }
 
-// submit hands in s. A loop that takes nothing more refuses it on the caller's
-// goroutine.
-func (l *loop) submit(s *submission) {
-	if !l.ask(request{submission: s}) {
-		s.finish(outcome{err: l.takesNothing()})
-	}
-}
-
-// call runs f on the loop's goroutine and reports whether it will.
-func (l *loop) call(f func()) bool { return l.ask(request{call: f}) }
-
 func (l *loop) takesNothing() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,7 +175,7 @@ func (l *loop) run() {
 		if l.round() {
 			select {
 			case <-ticker.C:
-				l.order.tick()
+				l.tick()
 			case <-l.quit:
 				l.end(errStopping)
 				return
@@ -193,11 +186,18 @@ func (l *loop) run() {
 		select {
 		case <-l.wake:
 		case <-ticker.C:
-			l.order.tick()
+			l.tick()
 		case <-l.quit:
 			l.end(errStopping)
 			return
 		}
+	}
+}
+
+func (l *loop) tick() {
+	l.order.tick()
+	if l.watch != nil {
+		l.watch(true)
 	}
 }
 
@@ -213,9 +213,6 @@ func (l *loop) stop() {
 
 // round does all that is waiting once, and reports whether more may wait.
 func (l *loop) round() bool {
-	if !l.led && l.err == nil {
-		return l.start()
-	}
 	l.mu.Lock()
 	requests, completions := l.mu.requests, l.mu.completions
 	l.mu.requests, l.mu.completions = l.spareRequests[:0], l.spareCompletions[:0]
@@ -223,15 +220,15 @@ func (l *loop) round() bool {
 	for _, c := range completions {
 		l.order.completed(c)
 	}
-	for i := range requests {
-		l.handle(&requests[i])
+	for _, f := range requests {
+		f()
 	}
 	busy := len(requests) > 0 || len(completions) > 0
 	clear(requests)
 	clear(completions)
 	l.spareRequests, l.spareCompletions = shrink(requests), completions[:0]
 	if l.err != nil {
-		l.refusePending()
+		l.refusePending(l.err)
 		return busy
 	}
 	proposed := l.propose()
@@ -240,55 +237,72 @@ func (l *loop) round() bool {
 		l.fail(err)
 		return false
 	}
+	l.see()
+	if l.term != 0 {
+		l.confirm()
+	}
 	l.machine.turn()
+	if l.watch != nil {
+		l.watch(false)
+	}
 	return busy || proposed || more
 }
 
-// start is a round before the loop leads: what it is asked waits.
-func (l *loop) start() bool {
-	l.mu.Lock()
-	completions := l.mu.completions
-	l.mu.completions = nil
-	l.mu.Unlock()
-	for _, c := range completions {
-		l.order.completed(c)
+// see follows what the order says of who leads.
+func (l *loop) see() {
+	term := l.order.leads()
+	if term == l.term {
+		return
 	}
-	more, err := l.order.advance(l.apply)
-	if err != nil {
-		l.fail(err)
-		return false
+	if l.term != 0 {
+		l.term = 0
+		l.refuseSent(errNotLeader)
+		l.refusePending(errNotLeader)
+		l.machine.follow()
 	}
-	if l.led = l.order.leads(); l.led {
-		l.machine.lead()
+	if term == 0 {
+		return
+	}
+	l.term = term
+	l.machine.lead(term)
+	if !isClosed(l.leading) {
 		close(l.leading)
 	}
-	return l.led || more
 }
 
 // shrink drops a slice that a burst made large, so that it does not stay.
-func shrink(requests []request) []request {
+func shrink(requests []func()) []func() {
 	if cap(requests) > 1<<14 {
 		return nil
 	}
 	return requests[:0]
 }
 
-func (l *loop) handle(r *request) {
+// submit takes a submission. Called on the loop's goroutine.
+func (l *loop) submit(s *submission) {
 	switch {
-	case r.submission != nil:
-		l.pending = append(l.pending, r.submission)
-	case r.call != nil:
-		r.call()
+	case l.err != nil:
+		s.finish(outcome{err: l.err})
+	case l.term == 0:
+		s.finish(outcome{err: errNotLeader})
 	default:
-		l.special(r)
+		l.pending = append(l.pending, s)
 	}
+}
+
+// submitOwn takes ops of the group itself, which belong to no session.
+func (l *loop) submitOwn(s *submission) {
+	l.ownSeq++
+	s.session, s.seq = 0, l.ownSeq
+	l.submit(s)
+	l.rouse()
 }
 
 // propose makes batches of what is pending while the order takes them, and
 // reports whether it made one.
 func (l *loop) propose() bool {
 	proposed := false
-	for len(l.pending) > 0 && l.order.inFlight() < maxInFlight {
+	for l.term != 0 && len(l.pending) > 0 && l.order.inFlight() < maxInFlight {
 		count, size := 0, 64
 		for _, s := range l.pending {
 			if count > 0 && size+len(s.ops)+32 > maxBatchBytes {
@@ -297,19 +311,18 @@ func (l *loop) propose() bool {
 			count, size = count+1, size+len(s.ops)+32
 		}
 		payload := l.machine.appendBatch(l.batch(size), time.Now().UnixNano())
-		for i, s := range l.pending[:count] {
-			payload = l.machine.appendSubmission(payload, l.session, l.nextSeq+uint64(i), s.ops)
+		for _, s := range l.pending[:count] {
+			payload = l.machine.appendSubmission(payload, s.session, s.seq, s.ops)
 		}
-		if err := l.order.propose(payload); err != nil {
-			// Not leader, or too much is uncommitted: tried again at the next
-			// tick or completion.
+		index, err := l.order.propose(payload)
+		if err != nil {
+			// Not leader any more, or too much is uncommitted: tried again at the
+			// next tick or completion.
 			return proposed
 		}
 		for _, s := range l.pending[:count] {
-			giveOps(s.ops)
-			s.ops = nil
-			l.sent = append(l.sent, sent{l.nextSeq, s})
-			l.nextSeq++
+			s.proposed()
+			l.sent = append(l.sent, sent{index, s})
 		}
 		rest := copy(l.pending, l.pending[count:])
 		clear(l.pending[rest:])
@@ -354,23 +367,61 @@ func (l *loop) after(f func()) {
 	last.after = append(last.after, f)
 }
 
-// settle finds the submission of this loop's session with the sequence seq and
-// forgets it; nil when there is none. Sequences are committed in order.
-func (l *loop) settle(session entry.SessionID, seq uint64) *submission {
-	if session != l.session || l.sentHead == len(l.sent) || l.sent[l.sentHead].seq != seq {
-		return nil
+// settle ends the submission of that session and sequence if it is the next
+// one whose entry was proposed here. Entries are applied in order, so any other
+// is from an earlier leader's time or an earlier proposal of the same.
+func (l *loop) settle(session entry.SessionID, seq, index uint64, o outcome) {
+	if l.sentHead == len(l.sent) {
+		return
 	}
-	s := l.sent[l.sentHead].submission
+	next := l.sent[l.sentHead]
+	if next.submission.session != session || next.submission.seq != seq {
+		return
+	}
 	l.sent[l.sentHead] = sent{}
 	l.sentHead++
+	l.early = max(l.early, l.sentHead)
 	if l.sentHead == len(l.sent) {
-		l.sent, l.sentHead = l.sent[:0], 0
+		l.sent, l.sentHead, l.early = l.sent[:0], 0, 0
 	} else if l.sentHead > 1024 && l.sentHead > len(l.sent)/2 {
 		rest := copy(l.sent, l.sent[l.sentHead:])
 		clear(l.sent[rest:])
-		l.sent, l.sentHead = l.sent[:rest], 0
+		l.sent, l.early, l.sentHead = l.sent[:rest], l.early-l.sentHead, 0
 	}
-	return s
+	s := next.submission
+	if s.quorum != replicate.QuorumMajority && l.order.confirmed(s.quorum) < index {
+		next.index = index
+		l.late = append(l.late, late{next, o.clone()})
+		s.runAfter()
+		return
+	}
+	s.finish(o)
+}
+
+// confirm tells of what its quorum holds for: weak ones before their commit,
+// strong ones after.
+func (l *loop) confirm() {
+	for l.early < len(l.sent) {
+		next := l.sent[l.early]
+		if !next.submission.weak || l.order.confirmed(next.submission.quorum) < next.index {
+			if next.submission.weak {
+				break
+			}
+		} else {
+			next.submission.tell(outcome{})
+		}
+		l.early++
+	}
+	kept := l.late[:0]
+	for _, w := range l.late {
+		if l.order.confirmed(w.submission.quorum) >= w.index {
+			w.submission.finish(w.outcome)
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	clear(l.late[len(kept):])
+	l.late = kept
 }
 
 // fail ends the group: nothing is confirmed from here on.
@@ -391,20 +442,30 @@ func (l *loop) end(err error) {
 	requests := l.mu.requests
 	l.mu.requests = nil
 	l.mu.Unlock()
-	for i := range requests {
-		l.handle(&requests[i])
+	for _, f := range requests {
+		f()
 	}
-	for _, s := range l.sent[l.sentHead:] {
-		s.submission.finish(outcome{err: err})
-	}
-	l.sent, l.sentHead = nil, 0
-	l.refusePending()
+	l.refuseSent(err)
+	l.refusePending(err)
 	l.machine.refused(err)
 }
 
-func (l *loop) refusePending() {
-	for _, s := range l.pending {
-		s.finish(outcome{err: l.err})
+func (l *loop) refuseSent(err error) {
+	sent := l.sent[l.sentHead:]
+	late := l.late
+	l.sent, l.sentHead, l.early, l.late = nil, 0, 0, nil
+	for _, s := range sent {
+		s.submission.finish(outcome{err: err})
 	}
+	for _, w := range late {
+		w.submission.finish(outcome{err: err})
+	}
+}
+
+func (l *loop) refusePending(err error) {
+	pending := l.pending
 	l.pending = nil
+	for _, s := range pending {
+		s.finish(outcome{err: err})
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/internal/topology"
@@ -16,6 +17,10 @@ import (
 // ringBytes is how much of a group's recent entries stays in memory: enough
 // that consumers who keep up never read the disk.
 const ringBytes = 32 << 20
+
+// buryAfter is how long a broker may be away before its in-memory queues are
+// deleted.
+const buryAfter = 2 * time.Second
 
 // restore reads a group's newest checkpoint with read. The position is zero
 // when there is none.
@@ -38,16 +43,77 @@ func restore[T any](l *log.Log, g entry.GroupID, fresh func() T, read func(io.Re
 
 // join makes a durable group's raft node, and the keeper of its checkpoints.
 func (b *Broker) join(l *loop, g entry.GroupID, at entry.Position) (*replicate.Node, *keeper, error) {
-	id := b.log.Identity()
-	node, err := replicate.New(replicate.Config{
-		Group: g, ID: id, Voters: []uint64{id}, Log: groupLog{b.log}, Notify: l.notify,
+	config := replicate.Config{
+		Group: g, ID: b.members.ids[b.config.Name], Voters: b.members.voters(), Log: groupLog{b.log}, Notify: l.notify,
 		Applied: at, RingBytes: ringBytes, Logger: b.logger,
-	})
+	}
+	if b.cluster != nil {
+		config.Transport = &transport{cluster: b.cluster, group: g}
+	}
+	node, err := replicate.New(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("group %d: %w", g, err)
 	}
 	l.order = durable{node}
+	if b.cluster != nil {
+		e, err := b.cluster.newElection(g, l, node, b.gateways[g])
+		if err != nil {
+			return nil, nil, fmt.Errorf("group %d: %w", g, err)
+		}
+		b.elections[g] = e
+	}
 	return node, &keeper{log: b.log, group: g, node: node, logger: b.logger, at: at, applied: at}, nil
+}
+
+// openGateways makes the ways to all groups, led here or elsewhere.
+func (b *Broker) openGateways() {
+	open := func(id entry.GroupID, voters int) {
+		w := newGateway(id, b.session, voters, b.logger)
+		w.timeout = b.config.PublishTimeout
+		w.port = func(name string) func(*wireMessage) bool { return b.port(w, name) }
+		b.gateways[id] = w
+	}
+	for id := range b.config.Groups + 1 {
+		open(entry.GroupID(id), len(b.members.names))
+	}
+	for _, name := range b.members.names {
+		open(b.members.volatileGroup(name), 1)
+	}
+}
+
+// port is the way of a gateway to a broker's group.
+func (b *Broker) port(w *gateway, name string) func(*wireMessage) bool {
+	if name == b.config.Name {
+		l, t := b.attendance(w.id)
+		if t == nil {
+			return nil
+		}
+		answer := func(m *wireMessage) { w.receive(name, m) }
+		return func(m *wireMessage) bool { return l.call(func() { t.receive(name, answer, m) }) }
+	}
+	if b.cluster == nil {
+		return nil
+	}
+	return func(m *wireMessage) bool { return b.cluster.sendTo(name, toLeader, m) }
+}
+
+// attendance is where a group on this broker serves gateways; nil for a group
+// that it does not have.
+func (b *Broker) attendance(id entry.GroupID) (*loop, *attendance) {
+	if id == entry.Topology {
+		return b.topology.loop, b.topology.attendance
+	}
+	if g := b.groups[id]; g != nil {
+		return g.loop, g.attendance
+	}
+	return nil, nil
+}
+
+func (b *Broker) eachAttendance(f func(*loop, *attendance)) {
+	f(b.topology.loop, b.topology.attendance)
+	for _, g := range b.groups {
+		f(g.loop, g.attendance)
+	}
 }
 
 func (b *Broker) openTopology() error {
@@ -55,9 +121,9 @@ func (b *Broker) openTopology() error {
 	if err != nil {
 		return err
 	}
-	l := newLoop("topology", b.logger, b.session, b.fail)
-	b.topology = newTopologyGroup(l, state)
-	b.topology.deleted = b.unregistered
+	l := newLoop("topology", b.logger, b.fail)
+	b.topology = newTopologyGroup(l, state, b.living)
+	b.topology.deleted, b.topology.self, b.topology.gateway = b.unregistered, b.config.Name, b.gateways[entry.Topology]
 	b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, at)
 	if err != nil {
 		return err
@@ -71,50 +137,50 @@ func (b *Broker) openGroup(id entry.GroupID) error {
 	if err != nil {
 		return err
 	}
-	l := newLoop(fmt.Sprintf("queues-%d", id), b.logger, b.session, b.fail)
-	g := newGroup(id, l, state, b.counts)
-	g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
-	g.node, g.keep, err = b.join(l, id, at)
+	g := b.makeGroup(id, fmt.Sprintf("queues-%d", id), state)
+	g.node, g.keep, err = b.join(g.loop, id, at)
 	if err != nil {
 		return err
 	}
 	g.keep.snapshot = func() func(io.Writer) error { return g.state.Snapshot().Checkpoint }
 	g.bodies = logBodies{log: b.log, id: id, ring: g.node.Ring()}
-	b.groups[id] = g
 	return nil
+}
+
+func (b *Broker) makeGroup(id entry.GroupID, name string, state *queue.Machine) *group {
+	l := newLoop(name, b.logger, b.fail)
+	g := newGroup(id, l, state, b.counts, b.living)
+	g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
+	g.view, g.self, g.leads = b.view, b.config.Name, b.gateways[id].leads
+	b.groups[id] = g
+	return g
 }
 
 func (b *Broker) openVolatile() {
 	order := newVolatile()
-	l := newLoop("volatile", b.logger, b.session, b.fail)
-	l.order = order
-	g := newGroup(entry.Volatile, l, queue.NewMachine(), b.counts)
-	g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
+	g := b.makeGroup(b.members.volatileGroup(b.config.Name), "volatile", queue.NewMachine())
+	g.order = order
 	g.bodies = memoryBodies{order}
-	b.groups[entry.Volatile] = g
 }
 
-// lead waits until every group is led here and has applied its log, and brings
-// the registry and the groups in line.
-func (b *Broker) lead(ctx context.Context) error {
-	wait := func(l *loop) error {
+// settle waits until every group is led, here or elsewhere, and brings the
+// registry and the groups that are led here in line.
+func (b *Broker) settle(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
 		select {
-		case <-l.leading:
-			return nil
-		case <-l.done:
-			return l.takesNothing()
 		case <-b.failedChannel:
-			return b.failure
+			cancel(b.failure)
 		case <-ctx.Done():
-			return ctx.Err()
 		}
-	}
-	if err := wait(b.topology.loop); err != nil {
-		return err
-	}
-	for _, g := range b.groups {
-		if err := wait(g.loop); err != nil {
-			return err
+	}()
+	for id, w := range b.gateways {
+		if id >= entry.Volatile && id != b.members.volatileGroup(b.config.Name) {
+			continue
+		}
+		if err := w.ready(ctx); err != nil {
+			return errors.Join(err, context.Cause(ctx))
 		}
 	}
 	// In-memory queues of this broker's earlier lives, and of connections
@@ -122,8 +188,11 @@ func (b *Broker) lead(ctx context.Context) error {
 	if _, err := b.changeTopology(ctx, topology.AppendDeleteVolatile(takeOps(), b.config.Name, b.boot)); err != nil {
 		return err
 	}
+	if b.cluster != nil {
+		return nil // The sweeper does it: others may be declaring queues.
+	}
 	for _, g := range b.groups {
-		if g.id != entry.Volatile {
+		if g.node != nil {
 			if err := b.reconcile(ctx, g); err != nil {
 				return fmt.Errorf("group %d: %w", g.id, err)
 			}
@@ -131,3 +200,45 @@ func (b *Broker) lead(ctx context.Context) error {
 	}
 	return nil
 }
+
+// bury deletes what was in the memory of a broker that stays away.
+func (b *Broker) bury(name string) {
+	timer := time.NewTimer(buryAfter)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.context.Done():
+		return
+	}
+	if b.cluster.trusted(name) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(b.context, operationTimeout)
+	defer cancel()
+	if _, err := b.changeTopology(ctx, topology.AppendDeleteVolatile(takeOps(), name, 0)); err != nil {
+		b.logger.Warn("in-memory queues of a broker that is gone stay", "broker", name, "err", err)
+	}
+}
+
+// tend lets gateways try again, and gives up what waited for too long.
+func (b *Broker) tend() {
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			for _, w := range b.gateways {
+				w.tick()
+			}
+		case <-b.context.Done():
+			return
+		}
+	}
+}
+
+// oldestWrite is since when the log's oldest write waits for its fsync.
+func (b *Broker) oldestWrite() time.Time { return time.Time{} }
+
+// smallestQuorum is the smallest number of disks that a group's queues are
+// confirmed at, 0 for none below the majority.
+func (b *Broker) smallestQuorum(entry.GroupID) int { return 0 }

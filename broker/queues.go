@@ -23,7 +23,7 @@ func (b *Broker) declareQueue(ctx context.Context, wanted topology.Queue) (*topo
 	}
 	wanted.ID = entry.QueueID(rand.Uint64() | 1)
 	wanted.Group = b.place(&wanted)
-	if wanted.Group == entry.Volatile {
+	if wanted.Group >= entry.Volatile {
 		wanted.Broker, wanted.Boot = b.config.Name, b.boot
 	}
 	g := b.group(wanted.Group)
@@ -57,14 +57,29 @@ func (b *Broker) register(ctx context.Context, wanted *topology.Queue) (topology
 	if err != nil {
 		return topology.OpResult{}, err
 	}
-	return results[0], nil
+	if len(results) == 0 {
+		// It was applied in an earlier entry, whose result went astray with the
+		// leader: the state says.
+		results = []topology.OpResult{{Code: topology.Exists}}
+	}
+	result := results[0]
+	if result.Queue == nil {
+		result.Queue = b.findQueue(wanted.Vhost, wanted.Name)
+	}
+	if result.Code == topology.Exists && result.Queue != nil && result.Queue.ID == wanted.ID {
+		result.Code = topology.OK
+	}
+	if result.Queue == nil && result.Refusal(wanted.Vhost) == nil {
+		return result, topology.NoSuchQueue(wanted.Vhost, wanted.Name) // It was deleted at once.
+	}
+	return result, nil
 }
 
 // place chooses the group of a new queue: in memory for what goes with its
 // broker or connection, else the one that its id falls on.
 func (b *Broker) place(q *topology.Queue) entry.GroupID {
 	if !q.Durable || q.Exclusive || q.AutoDelete {
-		return entry.Volatile
+		return b.members.volatileGroup(b.config.Name)
 	}
 	// Ids are odd: of their lowest bit an even number of groups would see
 	// only half.
@@ -92,15 +107,17 @@ func (b *Broker) deleteQueue(ctx context.Context, q *topology.Queue, ifUnused, i
 			return 0, topology.QueueInUse(q.Vhost, q.Name)
 		}
 	}
-	if err := g.awaitDeaths(ctx, q.ID); err != nil {
-		return 0, err
+	if local := b.groups[q.Group]; local != nil {
+		if err := local.awaitDeaths(ctx, q.ID); err != nil {
+			return 0, err
+		}
 	}
-	results, err := g.do(ctx, queue.AppendDelete(takeOps(), q.ID, ifEmpty))
+	o, err := g.do(ctx, queue.AppendDelete(takeOps(), q.ID, ifEmpty))
 	if err != nil {
 		return 0, err
 	}
 	var count uint64
-	for _, r := range results {
+	for _, r := range o.ops {
 		if r.Code == queue.NotEmpty {
 			return 0, topology.QueueNotEmpty(q.Vhost, q.Name)
 		}
@@ -116,35 +133,7 @@ func (b *Broker) purgeQueue(ctx context.Context, q *topology.Queue) (uint64, err
 	if g == nil {
 		return 0, nil
 	}
-	type answer struct {
-		n   uint64
-		err error
-	}
-	answered := make(chan answer, 1)
-	purge := func() {
-		upto, except := g.dispatcher.PurgeOps(q.ID)
-		g.pending = append(g.pending, &submission{
-			ops: queue.AppendPurge(takeOps(), q.ID, upto, except),
-			done: func(o outcome) {
-				a := answer{err: o.err}
-				if len(o.ops) > 0 {
-					a.n = o.ops[0].N
-				}
-				answered <- a
-			},
-		})
-		g.rouse()
-	}
-	ok := g.call(func() { g.after(purge) })
-	if !ok {
-		return 0, g.takesNothing()
-	}
-	select {
-	case a := <-answered:
-		return a.n, a.err
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
+	return g.purge(ctx, q.ID)
 }
 
 func (b *Broker) queueCounts(ctx context.Context, q *topology.Queue) (ready uint64, consumers int, err error) {
@@ -157,35 +146,7 @@ func (b *Broker) counted(ctx context.Context, q *topology.Queue) (queueCounts, e
 	if g == nil {
 		return queueCounts{}, nil
 	}
-	answered := make(chan []queueCounts, 1)
-	g.countedAfter([]entry.QueueID{q.ID}, func(c []queueCounts) { answered <- c })
-	select {
-	case counts := <-answered:
-		if counts == nil {
-			return queueCounts{}, g.takesNothing()
-		}
-		return counts[0], nil
-	case <-ctx.Done():
-		return queueCounts{}, ctx.Err()
-	}
-}
-
-// do submits ops and waits for what has something to say.
-func (g *group) do(ctx context.Context, ops []byte) ([]queue.OpResult, error) {
-	type answer struct {
-		results []queue.OpResult
-		err     error
-	}
-	answered := make(chan answer, 1)
-	g.submit(&submission{ops: ops, done: func(o outcome) {
-		answered <- answer{append([]queue.OpResult(nil), o.ops...), o.err}
-	}})
-	select {
-	case a := <-answered:
-		return a.results, a.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return g.count(ctx, q.ID)
 }
 
 // orphaned deletes an auto-delete queue whose last consumer went.
@@ -204,23 +165,23 @@ func (b *Broker) orphaned(id entry.QueueID, then func()) {
 	})
 }
 
-// unregistered drops the contents of queues that left the registry: deleted
-// with their vhost, connection or broker, or (then there is nothing left to
-// drop) by deleteQueue.
+// unregistered drops the contents of queues that left the registry, where this
+// broker leads their group: deleted with their vhost, connection or broker, or
+// (then there is nothing left to drop) by deleteQueue.
 func (b *Broker) unregistered(queues []*topology.Queue) {
 	for _, q := range queues {
 		b.counts.queuesDeleted.Add(1)
-		if g := b.group(q.Group); g != nil && (q.Group != entry.Volatile || q.Broker == b.config.Name && q.Boot == b.boot) {
+		if g := b.groups[q.Group]; g != nil {
 			g.discard(q.ID)
 		}
 	}
 }
 
-// discard deletes a queue from the group if it is there.
+// discard deletes a queue from the group if it is there and led here.
 func (g *group) discard(q entry.QueueID) {
 	g.call(func() {
 		g.afterDeaths(q, func() {
-			if _, there := g.state.Queue(q); there {
+			if _, there := g.state.Queue(q); there && g.term != 0 {
 				g.own = queue.AppendDelete(g.own, q, false)
 			}
 		})
@@ -269,6 +230,6 @@ func (b *Broker) reconcile(ctx context.Context, g *group) error {
 	if len(ops) == 0 {
 		return nil
 	}
-	_, err := g.do(ctx, ops)
+	_, err := b.group(g.id).do(ctx, ops)
 	return err
 }

@@ -165,7 +165,7 @@ func (s source) describe(records []*topology.Queue) []admin.Queue {
 		}
 	}
 	for id, places := range byGroup {
-		g := s.b.group(id)
+		g := s.b.groups[id]
 		if g == nil {
 			continue
 		}

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,10 @@ import (
 // queue registry: a loop whose state every connection reads.
 type topologyGroup struct {
 	*loop
+	*attendance
+	// gateway is this broker's way to whoever leads.
+	gateway *gateway
+	self    string
 	node    *replicate.Node
 	keep    *keeper
 	effects topology.Effects
@@ -27,12 +33,16 @@ type topologyGroup struct {
 		sync.RWMutex
 		state *topology.State
 	}
+	// applied is signalled with every entry; its lock is mu's for writing.
+	applied sync.Cond
 }
 
-func newTopologyGroup(l *loop, state *topology.State) *topologyGroup {
-	g := &topologyGroup{loop: l}
+func newTopologyGroup(l *loop, state *topology.State, living func() []string) *topologyGroup {
+	g := &topologyGroup{loop: l, attendance: newAttendance(l, entry.Topology, living)}
+	g.attendance.serve = func(*attendant, *wireMessage) {}
 	g.mu.state = state
-	l.machine, l.special = g, func(*request) {}
+	g.applied.L = &g.mu
+	l.machine = g
 	return g
 }
 
@@ -49,6 +59,7 @@ func (g *topologyGroup) apply(term, index uint64, payload []byte) error {
 	fx := &g.effects
 	g.mu.Lock()
 	err := g.mu.state.Apply(index, payload, fx)
+	g.applied.Broadcast()
 	g.mu.Unlock()
 	if err != nil {
 		return err
@@ -61,16 +72,24 @@ func (g *topologyGroup) apply(term, index uint64, payload []byte) error {
 	}
 	for i := range fx.Results {
 		r := &fx.Results[i]
-		if s := g.settle(r.Session, r.Sequence); s != nil {
-			s.finish(outcome{topology: r.Ops})
-		}
+		g.settle(r.Session, r.Sequence, index, outcome{topology: r.Ops, index: index})
 	}
 	return nil
 }
 
-func (g *topologyGroup) turn()         { g.keep.turn(g.loop) }
-func (g *topologyGroup) lead()         {}
-func (g *topologyGroup) refused(error) {}
+func (g *topologyGroup) turn() {
+	g.attendance.turn()
+	g.keep.turn(g.loop)
+}
+
+func (g *topologyGroup) lead(term uint64) {
+	g.attendance.lead()
+	g.gateway.leads(g.self, term)
+}
+
+func (g *topologyGroup) follow() { g.attendance.follow() }
+
+func (g *topologyGroup) refused(error) { g.applied.Broadcast() }
 
 // snapshot writes the state at once: unlike a queue group's it is small.
 func (g *topologyGroup) snapshot() func(io.Writer) error {
@@ -87,21 +106,56 @@ func (g *topologyGroup) view(f func(*topology.State)) {
 	f(g.mu.state)
 }
 
-// change proposes ops and waits until they are applied here. When ctx ends
-// first they may be applied all the same.
+// change proposes ops to whoever leads and waits until they are applied here.
+// When ctx ends first they may be applied all the same.
 func (g *topologyGroup) change(ctx context.Context, ops []byte) ([]topology.OpResult, error) {
-	type answer struct {
-		results []topology.OpResult
-		err     error
+	o, err := g.gateway.do(ctx, ops)
+	if err != nil {
+		return nil, err
 	}
-	answered := make(chan answer, 1)
-	g.submit(&submission{ops: ops, done: func(o outcome) {
-		answered <- answer{append([]topology.OpResult(nil), o.topology...), o.err}
-	}})
-	select {
-	case a := <-answered:
-		return a.results, a.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := g.await(ctx, o.index); err != nil {
+		return nil, err
 	}
+	return o.topology, nil
+}
+
+// await waits until the entry at index is applied here.
+func (g *topologyGroup) await(ctx context.Context, index uint64) error {
+	defer context.AfterFunc(ctx, func() {
+		g.mu.Lock()
+		g.applied.Broadcast()
+		g.mu.Unlock()
+	})()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.mu.state.Applied() < index {
+		if err := cmp.Or(ctx.Err(), g.takesNothing()); err != nil {
+			return err
+		}
+		g.applied.Wait()
+	}
+	return nil
+}
+
+// appendTopologyResults encodes what became of ops.
+func appendTopologyResults(dst []byte, results []topology.OpResult) []byte {
+	for _, r := range results {
+		dst = appendWireBytes(append(dst, byte(r.Code)), []byte(r.Name))
+	}
+	return dst
+}
+
+// parseTopologyResults decodes them; the queue or exchange is to be looked up.
+func parseTopologyResults(b []byte) (results []topology.OpResult, err error) {
+	r := wireReader{b: b}
+	for len(r.b) > 0 {
+		o := topology.OpResult{Code: topology.Code(r.b[0])}
+		r.b = r.b[1:]
+		o.Name = string(r.bytes())
+		results = append(results, o)
+	}
+	if r.bad {
+		return nil, fmt.Errorf("%w: topology results", errWire)
+	}
+	return results, nil
 }

@@ -27,9 +27,9 @@ func newVolatile() *volatile {
 	return v
 }
 
-func (v *volatile) propose(payload []byte) error {
+func (v *volatile) propose(payload []byte) (uint64, error) {
 	v.queued = append(v.queued, bytes.Clone(payload))
-	return nil
+	return v.next + uint64(len(v.queued)) - 1, nil
 }
 
 func (v *volatile) advance(apply func(term, index uint64, payload []byte) error) (more bool, err error) {
@@ -53,7 +53,11 @@ func (v *volatile) completed(replicate.Completion) {}
 func (v *volatile) tick()                          {}
 func (v *volatile) inFlight() int                  { return len(v.queued) }
 
-func (v *volatile) leads() bool { return true }
+func (v *volatile) leads() uint64  { return 1 }
+func (v *volatile) ordering() bool { return true }
+
+// confirmed: there is one copy, and it is all there can be.
+func (v *volatile) confirmed(replicate.Quorum) uint64 { return v.next - 1 }
 
 // payload returns entry index's payload while it is not released.
 func (v *volatile) payload(index uint64) ([]byte, bool) {

@@ -90,7 +90,7 @@ func TestConfigFilesAreCheckedWithLineNumbers(t *testing.T) {
 		{"- a\n", ":1: expected lines of the form"},
 		{"a: [\n", "mirrormq.yaml: yaml: line"},
 		{"max-message-size: 1XB\n", "--max-message-size"},
-		{"cluster: a=b\n", "--cluster is for clusters"},
+		{"cluster: a=b\n", "is not NAME=HOST:PORT"},
 	} {
 		_, err := configOf(t, "--config", writeConfig(t, c.text))
 		if err == nil || !strings.Contains(err.Error(), c.want) || classify(err).code != exitUsage {
@@ -110,11 +110,10 @@ func TestConfigFilesAreCheckedWithLineNumbers(t *testing.T) {
 func TestServeRefusesWhatMakesNoSense(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"extra", "unexpected argument"},
-		{"--cluster a=b", "--cluster is for clusters"},
-		{"--join x", "--join is for clusters"},
-		{"--nats x", "--nats is for clusters"},
-		{"--copies 3", "--copies is for clusters"},
-		{"--backbone x", "--backbone is for clusters"},
+		{"--cluster a=b", "is not NAME=HOST:PORT"},
+		{"--cluster a=b:1,a=b:2", "is in it twice"},
+		{"--join x", "--join: members can't be changed yet"},
+		{"--copies 3", "--copies: members can't be changed yet"},
 		{"--fsync sometimes", "use always, interval, never"},
 		{"--ack-quorum most", "use leader, majority, all"},
 		{"--ack-quorum 0", "use leader"},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -54,6 +55,11 @@ func serveFlags() []cli.Flag {
 		text("log-format", "text", "`FORMAT`: text or json"),
 		text("pprof", "", "`ADDRESS` for Go's profiler, which has no password; none if not given"),
 		duration("stop-timeout", 30*time.Second, "`TIME` that a clean stop may take"),
+		text("cluster", "", "all brokers of the cluster, the same list for each: `b1=HOST:PORT,b2=…` (backbone addresses)"),
+		text("backbone", "", "`ADDRESS` for the other brokers, if not this one's in --cluster"),
+		text("cluster-secret", "", "`SECRET` shared by the brokers; required unless all listen on loopback"),
+		text("nats", "", "use the external NATS cluster at `URL` as the backbone"),
+		duration("publish-timeout", 30*time.Second, "nack a publish that no leader took for this `TIME`"),
 	}
 	for _, name := range clusterFlags {
 		flags = append(flags, &cli.StringFlag{Name: name, EnvVars: envName(name), Hidden: true})
@@ -63,7 +69,7 @@ func serveFlags() []cli.Flag {
 
 // clusterFlags are known, so that they can be refused with an explanation
 // rather than ignored or called unknown.
-var clusterFlags = []string{"backbone", "cluster", "join", "nats", "copies"}
+var clusterFlags = []string{"join", "copies"}
 
 // serveConfig reads the flags into the broker's configuration.
 func serveConfig(c *cli.Context) (broker.Config, error) {
@@ -78,7 +84,7 @@ func serveConfig(c *cli.Context) (broker.Config, error) {
 	}
 	for _, name := range clusterFlags {
 		if c.IsSet(name) {
-			return none, fail(exitUsage, "leave it out: this version runs one broker alone", "--%s is for clusters, which this version can't form", name)
+			return none, fail(exitUsage, "leave it out: every broker of --cluster has a copy of every queue", "--%s: members can't be changed yet", name)
 		}
 	}
 	config := broker.Config{
@@ -114,9 +120,33 @@ func serveConfig(c *cli.Context) (broker.Config, error) {
 		}
 		*size.to = n
 	}
+	if config.Cluster, err = parseCluster(c.String("cluster")); err != nil {
+		return none, err
+	}
+	config.Backbone, config.ClusterSecret, config.NATS = c.String("backbone"), c.String("cluster-secret"), c.String("nats")
+	config.PublishTimeout = c.Duration("publish-timeout")
 	config.FrameMax = int(frameMax)
 	config.DiskFreeLimit = max(config.DiskFreeLimit, 1) // 0 would be the broker's default.
 	return config, checkServe(c, &config)
+}
+
+// parseCluster reads a list of names and addresses; nil when it is empty.
+func parseCluster(list string) (map[string]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	brokers := make(map[string]string)
+	for _, item := range strings.Split(list, ",") {
+		name, address, ok := strings.Cut(strings.TrimSpace(item), "=")
+		if _, _, err := net.SplitHostPort(address); !ok || name == "" || err != nil {
+			return nil, usage("--cluster: %q is not NAME=HOST:PORT", item)
+		}
+		if _, twice := brokers[name]; twice {
+			return nil, usage("--cluster: %q is in it twice", name)
+		}
+		brokers[name] = address
+	}
+	return brokers, nil
 }
 
 // checkServe refuses what the broker would take for "not given", and words.

@@ -1,0 +1,219 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/replicate"
+)
+
+const (
+	// gatherTime is how long a new leader waits for the gateways of living
+	// brokers to tell what their consumers hold, before it gives out messages
+	// that they may have.
+	gatherTime = 700 * time.Millisecond
+	// maxEarly bounds the messages that are kept for a leader who has yet to
+	// apply what was ordered before it led.
+	maxEarly = 1 << 14
+)
+
+// attendance is the gateways that a group's leader serves: one for each
+// living broker, its own included. Owned by the group's loop.
+type attendance struct {
+	loop *loop
+	id   entry.GroupID
+	// living names the brokers whose gateways are to be waited for.
+	living func() []string
+	// serve handles what is not common to all groups; leave lets go of what a
+	// gateway had here.
+	serve func(*attendant, *wireMessage)
+	leave func(*attendant)
+
+	guests  map[string]*attendant
+	awaited map[string]bool
+	until   time.Time // when it is no longer waited
+	// postponed waits until all have come.
+	postponed []func()
+	early     []earlyMessage
+}
+
+type earlyMessage struct {
+	from   string
+	answer func(*wireMessage)
+	m      *wireMessage
+}
+
+// attendant is one gateway as the leader sees it.
+type attendant struct {
+	*attendance
+	name    string // its broker
+	session entry.SessionID
+	term    uint64
+	answer  func(*wireMessage)
+	gone    bool
+	ended   []ended
+	data    any // of the machine
+}
+
+func newAttendance(l *loop, id entry.GroupID, living func() []string) *attendance {
+	return &attendance{loop: l, id: id, living: living, guests: make(map[string]*attendant)}
+}
+
+// receive takes a gateway's message. answer sends one to it, and may be called
+// on the loop's goroutine at any time.
+func (t *attendance) receive(from string, answer func(*wireMessage), m *wireMessage) {
+	l := t.loop
+	if l.term == 0 && l.err == nil && l.order.ordering() && len(t.early) < maxEarly {
+		t.early = append(t.early, earlyMessage{from, answer, m})
+		return
+	}
+	a := t.guests[from]
+	if m.kind == wireHello && l.term != 0 && m.term == l.term {
+		if a != nil {
+			t.dismiss(a)
+		}
+		a = &attendant{attendance: t, name: from, session: m.session, term: l.term, answer: answer}
+		t.guests[from] = a
+		a.reply(&wireMessage{kind: wireHello})
+		return
+	}
+	if a == nil || m.term != a.term {
+		if m.kind == wireHello || m.term == l.term {
+			answer(&wireMessage{kind: wireRefused, group: t.id, term: m.term})
+		}
+		return
+	}
+	switch m.kind {
+	case wireSubmit:
+		a.submit(m)
+	case wireAttached:
+		// What it submitted again is applied first: acks among it.
+		l.after(func() { t.arrived(from) })
+	default:
+		t.serve(a, m)
+	}
+}
+
+// reply sends m to the gateway.
+func (a *attendant) reply(m *wireMessage) {
+	if !a.gone {
+		m.group, m.term = a.id, a.term
+		a.answer(m)
+	}
+}
+
+// submit takes a submission. One from this broker comes as it is and tells its
+// gateway itself.
+func (a *attendant) submit(m *wireMessage) {
+	if m.submission != nil {
+		a.loop.submit(m.submission)
+		return
+	}
+	seq := m.seq
+	a.loop.submit(&submission{
+		ops: m.ops, kept: true, session: a.session, seq: seq, quorum: replicate.Quorum(m.quorum), weak: m.n != 0,
+		done: func(o outcome) {
+			e := ended{seq: seq, index: o.index}
+			switch {
+			case o.err == errNotLeader:
+				return // It finds out by itself.
+			case o.err != nil:
+				e.failed = o.err.Error()
+			case len(o.topology) > 0:
+				e.ops = appendTopologyResults(nil, o.topology)
+			default:
+				e.ops = appendResults(nil, o.ops)
+			}
+			a.ended = append(a.ended, e)
+		},
+	})
+}
+
+// lead begins to serve in a term.
+func (t *attendance) lead() {
+	t.awaited = make(map[string]bool)
+	for _, name := range t.living() {
+		t.awaited[name] = true
+	}
+	t.until = time.Now().Add(gatherTime)
+	early := t.early
+	t.early = nil
+	for _, e := range early {
+		t.receive(e.from, e.answer, e.m)
+	}
+}
+
+// follow stops serving: the gateways turn to the next leader.
+func (t *attendance) follow() {
+	for _, a := range t.guests {
+		a.reply(&wireMessage{kind: wireRefused})
+		a.gone = true
+	}
+	clear(t.guests)
+	t.awaited, t.postponed = nil, nil
+}
+
+func (t *attendance) arrived(name string) {
+	if t.awaited[name] {
+		delete(t.awaited, name)
+		t.loop.rouse()
+	}
+}
+
+// gathering reports whether gateways are still waited for.
+func (t *attendance) gathering() bool {
+	if len(t.awaited) == 0 {
+		return false
+	}
+	if time.Now().Before(t.until) {
+		return true
+	}
+	for name := range t.awaited {
+		t.loop.logger.Warn("not waiting any longer for a broker to tell what it holds", "group", t.loop.name, "broker", name)
+	}
+	t.awaited = nil
+	return false
+}
+
+// lost lets go of a broker that is gone.
+func (t *attendance) lost(name string) {
+	t.arrived(name)
+	if a := t.guests[name]; a != nil {
+		t.dismiss(a)
+	}
+}
+
+func (t *attendance) dismiss(a *attendant) {
+	delete(t.guests, a.name)
+	if t.leave != nil {
+		t.leave(a)
+	}
+	a.gone = true
+}
+
+// turn tells the gateways what ended in this round, and does what waited for
+// them to come.
+func (t *attendance) turn() {
+	for _, a := range t.guests {
+		if len(a.ended) > 0 {
+			a.reply(&wireMessage{kind: wireDone, ended: a.ended})
+			a.ended = a.ended[:0]
+		}
+	}
+	if len(t.postponed) > 0 && !t.gathering() {
+		postponed := t.postponed
+		t.postponed = nil
+		for _, f := range postponed {
+			f()
+		}
+	}
+}
+
+// whenGathered runs f when no gateway is waited for.
+func (t *attendance) whenGathered(f func()) {
+	if t.gathering() {
+		t.postponed = append(t.postponed, f)
+		return
+	}
+	f()
+}

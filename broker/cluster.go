@@ -1,0 +1,405 @@
+package broker
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/mirrormq/mirrormq/elect"
+	"github.com/mirrormq/mirrormq/internal/backbone"
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/replicate"
+)
+
+// cluster joins this broker to the others: it carries what groups, electors
+// and gateways say, and knows who is there.
+type cluster struct {
+	broker   *Broker
+	backbone *backbone.Backbone
+	logger   *slog.Logger
+	beater   *elect.Beater
+	gate     *elect.Gate
+	history  *elect.History
+
+	mu struct {
+		sync.Mutex
+		up map[string]bool
+		// known are the incarnations of the brokers' data directories. One that
+		// comes with another has lost its log, and its promises with it.
+		known map[string]uint64
+		// refuse are brokers whose gateways have to be told to begin anew.
+		refuse map[string]map[entry.GroupID]uint64
+	}
+}
+
+// The first byte of a message between gateways and leaders.
+const (
+	toLeader  = 'L'
+	toGateway = 'G'
+)
+
+// maxPromotions is how many promotions status remembers.
+const maxPromotions = 100
+
+// peersFile, in the data directory, has the incarnations of the other brokers.
+const peersFile = "peers.json"
+
+func (b *Broker) openCluster() error {
+	c := &cluster{broker: b, logger: b.logger, beater: elect.NewBeater(elect.DefaultHang), gate: &elect.Gate{}, history: elect.NewHistory(maxPromotions)}
+	c.mu.up = make(map[string]bool)
+	c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
+	c.mu.known = make(map[string]uint64)
+	content, err := os.ReadFile(filepath.Join(b.config.Data, peersFile))
+	if err == nil {
+		err = json.Unmarshal(content, &c.mu.known)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", peersFile, err)
+	}
+	b.cluster = c
+	return nil
+}
+
+// start connects to the other brokers. The groups are open by now.
+func (c *cluster) start() (err error) {
+	b := c.broker
+	c.backbone, err = backbone.Start(backbone.Config{
+		Name: b.config.Name, Incarnation: b.log.Identity(), Peers: b.config.Cluster, Listen: b.config.Backbone,
+		Secret: b.config.ClusterSecret, NATS: b.config.NATS, Handler: c,
+		HoldBroken: []backbone.Class{backbone.Gateway}, MaxMessage: int(b.config.MaxMessageSize) + 64<<20,
+		Logger: b.logger,
+	})
+	return err
+}
+
+// living are the brokers that can be reached, this one among them.
+func (b *Broker) living() []string {
+	names := []string{b.config.Name}
+	if b.cluster == nil {
+		return names
+	}
+	b.cluster.mu.Lock()
+	defer b.cluster.mu.Unlock()
+	for name := range b.cluster.mu.up {
+		names = append(names, name)
+	}
+	return names
+}
+
+// run sends beats, and lets gateways try again, until the broker stops.
+func (c *cluster) run() {
+	ticker := time.NewTicker(elect.BeatInterval)
+	defer ticker.Stop()
+	var datagram []byte
+	for {
+		select {
+		case now := <-ticker.C:
+			var any bool
+			if datagram, any = c.beater.Make(now, c.broker.oldestWrite(), datagram[:0]); any {
+				_ = c.backbone.Broadcast(backbone.Beats, datagram) // Lost ones are what beats are about.
+			}
+			c.refuseAgain()
+		case <-c.broker.context.Done():
+			return
+		}
+	}
+}
+
+// Datagram takes beats and what electors say.
+func (c *cluster) Datagram(_ backbone.Class, from string, payload []byte) {
+	now := time.Now()
+	var err error
+	if elect.IsBeats(payload) {
+		err = elect.ParseBeats(payload, func(beat elect.Beat) {
+			c.elector(beat.Group, func(e *election) { e.elector.Beat(now, from, beat) })
+		})
+	} else {
+		err = elect.ParseMessages(payload, func(m elect.Message) {
+			c.elector(m.Group, func(e *election) { e.elector.Receive(now, from, m) })
+		})
+	}
+	if err != nil {
+		c.logger.Warn("malformed datagram", "from", from, "err", err)
+	}
+}
+
+// elector runs f on the loop of a group's elector.
+func (c *cluster) elector(g entry.GroupID, f func(*election)) {
+	if e := c.broker.elections[g]; e != nil {
+		e.loop.call(func() { f(e) })
+	}
+}
+
+// Message takes raft's messages, and what gateways and leaders say.
+func (c *cluster) Message(class backbone.Class, from string, payload []byte) {
+	consumed := func() { c.backbone.Consumed(class, from, len(payload)) }
+	var err error
+	switch {
+	case len(payload) == 0:
+		err = errWire
+	case class == backbone.Replication:
+		err = c.step(from, payload, consumed)
+	case payload[0] == toLeader:
+		err = c.attend(from, payload[1:], consumed)
+	default:
+		var m *wireMessage
+		if m, err = parseWire(payload[1:]); err == nil {
+			if w := c.broker.gateways[m.group]; w != nil {
+				w.receive(from, m)
+			}
+			consumed()
+		}
+	}
+	if err != nil {
+		c.logger.Error("malformed message", "from", from, "class", class.String(), "err", err)
+		consumed()
+	}
+}
+
+// step hands a raft message to its group.
+func (c *cluster) step(from string, payload []byte, consumed func()) error {
+	id, n := binary.Uvarint(payload)
+	if n <= 0 {
+		return errWire
+	}
+	e := c.broker.elections[entry.GroupID(id)]
+	if e == nil || !c.trusted(from) {
+		consumed()
+		return nil
+	}
+	m, err := replicate.ParseMessage(payload[n:], c.broker.members.ids[c.broker.config.Name])
+	if err != nil {
+		return err
+	}
+	ok := e.loop.call(func() {
+		if err := e.node.Step(m); err != nil {
+			c.logger.Debug("raft message refused", "from", from, "err", err)
+		}
+		consumed()
+	})
+	if !ok {
+		consumed()
+	}
+	return nil
+}
+
+// attend hands a gateway's message to the group that it is for.
+func (c *cluster) attend(from string, payload []byte, consumed func()) error {
+	m, err := parseWire(payload)
+	if err != nil {
+		return err
+	}
+	l, t := c.broker.attendance(m.group)
+	if t == nil {
+		consumed()
+		return nil
+	}
+	answer := func(m *wireMessage) { c.answer(from, m) }
+	ok := l.call(func() {
+		t.receive(from, answer, m)
+		consumed()
+	})
+	if !ok {
+		consumed()
+	}
+	return nil
+}
+
+// answer sends a leader's message to a gateway. If it can't be sent the gateway
+// has to begin anew: it is told so as soon as it can be.
+func (c *cluster) answer(to string, m *wireMessage) {
+	if c.sendTo(to, toGateway, m) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.refuse[to] == nil {
+		c.mu.refuse[to] = make(map[entry.GroupID]uint64)
+	}
+	c.mu.refuse[to][m.group] = m.term
+}
+
+func (c *cluster) refuseAgain() {
+	c.mu.Lock()
+	refuse := c.mu.refuse
+	if len(refuse) > 0 {
+		c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
+	}
+	c.mu.Unlock()
+	for to, groups := range refuse {
+		for g, term := range groups {
+			if l, t := c.broker.attendance(g); t != nil {
+				l.call(func() { t.lost(to) })
+			}
+			c.answer(to, &wireMessage{kind: wireRefused, group: g, term: term})
+		}
+	}
+}
+
+var wireBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func (c *cluster) sendTo(to string, direction byte, m *wireMessage) bool {
+	buffer := wireBuffers.Get().(*[]byte)
+	*buffer = m.append(append((*buffer)[:0], direction))
+	err := c.backbone.SendLink(backbone.Gateway, []string{to}, *buffer)
+	if cap(*buffer) <= maxPooledOps {
+		wireBuffers.Put(buffer)
+	}
+	return err == nil
+}
+
+// LinkReset says that messages from a broker are missing: its gateways and ours
+// that it leads begin anew.
+func (c *cluster) LinkReset(class backbone.Class, from string) {
+	if class == backbone.Gateway {
+		c.leave(from)
+		c.anew(from)
+	}
+}
+
+// LinkBroken says that what was sent to a broker may be lost.
+func (c *cluster) LinkBroken(class backbone.Class, to string) {
+	switch class {
+	case backbone.Replication:
+		id := c.broker.members.ids[to]
+		for _, e := range c.broker.elections {
+			e.loop.call(func() { e.node.ReportUnreachable(id) })
+		}
+	case backbone.Gateway:
+		c.leave(to)
+		for _, w := range c.broker.gateways {
+			w.broken(to)
+		}
+		c.backbone.Reopen(class, to)
+		c.anew(to)
+	}
+}
+
+// LinkWritable: what could not be sent has been given up; the gateways begin
+// anew by themselves.
+func (c *cluster) LinkWritable(backbone.Class, string) {}
+
+// leave lets go of what a broker's gateways have here.
+func (c *cluster) leave(name string) {
+	c.broker.eachAttendance(func(l *loop, t *attendance) { l.call(func() { t.lost(name) }) })
+}
+
+// anew has our gateways tell a broker everything again.
+func (c *cluster) anew(name string) {
+	for _, w := range c.broker.gateways {
+		w.broken(name)
+		w.again(name)
+	}
+}
+
+// PeerUp says that a broker can be reached.
+func (c *cluster) PeerUp(name string, incarnation uint64) {
+	c.mu.Lock()
+	known := c.mu.known[name]
+	if known == 0 {
+		c.mu.known[name] = incarnation
+		if content, err := json.Marshal(c.mu.known); err != nil || writeDurably(filepath.Join(c.broker.config.Data, peersFile), content) != nil {
+			c.logger.Error("can't remember a broker's incarnation", "broker", name)
+		}
+	}
+	trusted := known == 0 || known == incarnation
+	if trusted {
+		c.mu.up[name] = true
+	} else {
+		delete(c.mu.up, name)
+	}
+	c.mu.Unlock()
+	if !trusted {
+		c.logger.Error("a broker has come back without its data: it can't take part, since it has forgotten what it promised",
+			"broker", name, "was", known, "is", incarnation)
+		return
+	}
+	c.logger.Info("broker is up", "broker", name)
+	now := time.Now()
+	for _, e := range c.broker.elections {
+		e.loop.call(func() { e.elector.PeerUp(now, name) })
+	}
+	if w := c.broker.gateways[c.broker.members.volatileGroup(name)]; w != nil {
+		w.leads(name, 1)
+		w.again(name)
+	}
+}
+
+// trusted reports whether what a broker's raft says counts.
+func (c *cluster) trusted(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.up[name]
+}
+
+// PeerDown says that a broker can't be reached: what it held is given to
+// others, what it led is led by another.
+func (c *cluster) PeerDown(name string) {
+	c.mu.Lock()
+	delete(c.mu.up, name)
+	c.mu.Unlock()
+	c.logger.Info("broker is down", "broker", name)
+	now := time.Now()
+	for _, e := range c.broker.elections {
+		e.loop.call(func() { e.elector.PeerDown(now, name) })
+	}
+	c.leave(name)
+	for _, w := range c.broker.gateways {
+		w.broken(name)
+	}
+	c.broker.background.Go(func() { c.broker.bury(name) })
+}
+
+// transport carries a group's raft messages.
+type transport struct {
+	cluster   *cluster
+	group     entry.GroupID
+	head      []byte
+	scratch   []byte
+	names     []string
+	envelopes []replicate.Envelope
+}
+
+// Send implements replicate.Transport. An append that several mirrors need is
+// encoded and published once.
+func (t *transport) Send(messages []*raftpb.Message) {
+	t.envelopes = replicate.Group(t.envelopes[:0], messages)
+	for _, e := range t.envelopes {
+		t.names = t.names[:0]
+		for _, id := range e.To {
+			if name := t.cluster.broker.members.name(id); name != "" {
+				t.names = append(t.names, name)
+			}
+		}
+		t.scratch = replicate.AppendMessageHead(binary.AppendUvarint(t.scratch[:0], uint64(t.group)), e.To, e.Message)
+		pieces := [][]byte{t.scratch}
+		for _, entry := range e.Message.GetEntries() {
+			pieces = append(pieces, entry.GetData())
+		}
+		err := t.cluster.backbone.SendLink(backbone.Replication, t.names, pieces...)
+		var failed *backbone.SendError
+		if errors.As(err, &failed) {
+			t.unreachable(failed)
+		}
+	}
+	clear(t.envelopes)
+}
+
+// unreachable tells raft whom a message did not reach, once it is out of the
+// call that sends.
+func (t *transport) unreachable(failed *backbone.SendError) {
+	e := t.cluster.broker.elections[t.group]
+	for _, r := range failed.Refusals {
+		id := t.cluster.broker.members.ids[r.To]
+		e.loop.call(func() { e.node.ReportUnreachable(id) })
+	}
+}

@@ -1,0 +1,151 @@
+package broker
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/mirrormq/mirrormq/elect"
+	"github.com/mirrormq/mirrormq/internal/backbone"
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/replicate"
+)
+
+const (
+	// handOverTime is how long a planned stop waits for the next leaders.
+	handOverTime = 2 * time.Second
+	handOverPoll = 5 * time.Millisecond
+)
+
+// election drives a group's elector beside its raft node. Owned by the group's
+// loop.
+type election struct {
+	group    entry.GroupID
+	loop     *loop
+	node     *replicate.Node
+	elector  *elect.Elector
+	cluster  *cluster
+	gateway  *gateway
+	timer    *time.Timer
+	actions  []elect.Action
+	mirrors  []replicate.Mirror
+	leader   string
+	term     uint64
+	announce bool // leader and term are to be told to the gateway
+}
+
+// newElection makes the elector of a group and has its loop drive it.
+func (c *cluster) newElection(g entry.GroupID, l *loop, node *replicate.Node, w *gateway) (*election, error) {
+	elector, err := elect.New(elect.Config{
+		Group: g, Self: c.broker.config.Name, Voters: c.broker.members.ranked(g), Jitter: rand.Float64, Gate: c.gate,
+	}, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	e := &election{group: g, loop: l, node: node, elector: elector, cluster: c, gateway: w}
+	e.timer = time.AfterFunc(time.Hour, l.rouse)
+	l.watch = e.watch
+	return e, nil
+}
+
+// watch tells the elector how raft stands, and raft what the elector wants. It
+// is called after every round of the loop.
+func (e *election) watch(bool) {
+	now := time.Now()
+	e.tell(now)
+	e.elector.Tick(now)
+	e.node.HoldElections(e.elector.HoldTicks())
+	e.actions = e.elector.Actions(e.actions[:0])
+	for i := range e.actions {
+		e.act(now, &e.actions[i])
+	}
+	if len(e.actions) > 0 {
+		e.loop.rouse() // raft has something ready now.
+	}
+	if wake := e.elector.Wake(); !wake.IsZero() {
+		e.timer.Reset(max(time.Until(wake), time.Millisecond))
+	}
+}
+
+func (e *election) tell(now time.Time) {
+	s := e.node.Status()
+	leader := e.cluster.broker.members.name(s.Leader)
+	local := elect.Local{
+		Role: elect.Role(s.Role), Term: s.Term, Leader: leader, Last: s.Last,
+		Fence: e.node.Fenced(), OldestWrite: e.cluster.broker.oldestWrite(),
+		SmallestQuorum: e.cluster.broker.smallestQuorum(e.group),
+	}
+	if s.Role == replicate.Leader {
+		e.mirrors = e.node.Mirrors(e.mirrors[:0])
+		for _, m := range e.mirrors {
+			local.Mirrors = append(local.Mirrors, elect.Mirror{
+				Name: e.cluster.broker.members.name(m.ID), Match: m.Match, Active: m.Heard,
+			})
+		}
+		e.cluster.beater.Lead(now, elect.Beat{Group: e.group, Term: s.Term, Position: s.Last})
+	} else {
+		e.cluster.beater.Resign(e.group)
+	}
+	e.elector.State(now, local)
+	if leader != e.leader || s.Term != e.term {
+		e.leader, e.term = leader, s.Term
+		if leader != "" && s.Role != replicate.Leader {
+			e.gateway.leads(leader, s.Term)
+		}
+	}
+}
+
+func (e *election) act(now time.Time, a *elect.Action) {
+	var err error
+	switch a.Kind {
+	case elect.Send:
+		err = e.cluster.backbone.Send(backbone.Beats, a.To, elect.AppendMessage(nil, a.Message))
+	case elect.Forget:
+		err = e.node.ForgetLeader()
+	case elect.Campaign:
+		if a.Term > 1 {
+			err = e.node.Raise(a.Term - 1)
+		}
+		if err == nil && (a.Term == 0 || e.node.Status().Term < a.Term) {
+			err = e.node.Campaign()
+		}
+	case elect.Transfer:
+		err = e.node.TransferLeader(e.cluster.broker.members.ids[a.To])
+	case elect.Fence:
+		e.node.Fence(a.Term)
+		e.tell(now)
+	case elect.Promoted:
+		e.cluster.promoted(*a.Promotion)
+	}
+	if err != nil {
+		e.cluster.logger.Debug("election", "group", e.group, "action", a.Kind.String(), "to", a.To, "err", err)
+	}
+}
+
+// promoted notes a promotion.
+func (c *cluster) promoted(p elect.Promotion) {
+	c.mu.Lock()
+	c.history.Add(p)
+	c.mu.Unlock()
+	c.logger.Info("leader", "promotion", p)
+}
+
+// handOver gives away the lead of every group before a planned stop, and waits
+// until others have it, for a bounded time.
+func (b *Broker) handOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	for _, e := range b.elections {
+		e.loop.call(func() { e.elector.HandOver(time.Now()) })
+	}
+	for _, e := range b.elections {
+		for ctx.Err() == nil {
+			handed := make(chan bool, 1)
+			if !e.loop.call(func() { handed <- e.elector.Handed() }) || <-handed {
+				break
+			}
+			timer := time.NewTimer(handOverPoll)
+			<-timer.C
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package broker
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/queue"
+	"github.com/mirrormq/mirrormq/replicate"
+)
+
+// gateway is the way of this broker's connections to one group, wherever it is
+// led. It remembers what the leader does not have in the log: submissions until
+// they end, consumers, and which messages they hold. When the leader changes it
+// tells the next one all of that, so that nothing is lost, done twice or given
+// out twice. All methods may be called from any goroutine.
+type gateway struct {
+	id      entry.GroupID
+	session entry.SessionID
+	logger  *slog.Logger
+	// port returns the way to a broker's group; nil where there is none.
+	port func(broker string) func(*wireMessage) bool
+	// voters is the number of copies of the group, for what quorums mean.
+	voters int
+	// ended and timeout: see publishTimeout.
+	timeout time.Duration
+	now     func() time.Time
+
+	mu struct {
+		sync.Mutex
+		leader string
+		term   uint64
+		send   func(*wireMessage) bool // to the leader; nil while there is none
+		// greeted says that Hello was sent, accepted that it was answered: what
+		// comes goes to the leader from greeted on.
+		greeted, accepted bool
+		asked             time.Time // when Hello was sent
+		err               error     // set when the broker stops
+
+		seq         uint64
+		unconfirmed []*underway // by seq, nil where ended; the first one's seq is base
+		base        uint64
+		calls       map[uint64]*gatewayCall
+		order       []uint64 // of calls, those ended too
+		nextCall    uint64
+
+		consumers map[queue.ConsumerID]*follower
+		holders   map[queue.HolderID]*holding
+		bodies    map[entry.Ref][]byte
+	}
+	// led is signalled at every acceptance.
+	led sync.Cond
+}
+
+// underway is a submission whose end is not known.
+type underway struct {
+	*submission
+	since time.Time
+}
+
+// follower is a consumer of one of this broker's connections.
+type follower struct {
+	queue.Consumer
+	to *receiver
+	// unwritten are, of a consumer without acks, those not written to its
+	// socket yet.
+	unwritten []entry.MessageID
+}
+
+// holding is what a channel has of this group.
+type holding struct {
+	limit  uint32
+	queues map[entry.QueueID]*heldSet
+	by     map[entry.QueueID]queue.ConsumerID // who got them; 0: by get, or several
+}
+
+// gatewayCall is a call that waits for its answer.
+type gatewayCall struct {
+	message wireMessage
+	answer  func(*wireMessage) // nil message: the broker stops
+	// once says that the next leader need not be asked again, since it is told
+	// in other ways: an attach.
+	once bool
+}
+
+func newGateway(id entry.GroupID, session entry.SessionID, voters int, logger *slog.Logger) *gateway {
+	w := &gateway{id: id, session: session, voters: voters, logger: logger, now: time.Now}
+	w.mu.base = 1
+	w.mu.calls = make(map[uint64]*gatewayCall)
+	w.mu.consumers = make(map[queue.ConsumerID]*follower)
+	w.mu.holders = make(map[queue.HolderID]*holding)
+	w.mu.bodies = make(map[entry.Ref][]byte)
+	w.led.L = &w.mu
+	return w
+}
+
+// submit hands in s, in the order of the calls. It ends when the group's leader
+// says so, whoever that is then.
+func (w *gateway) submit(s *submission) {
+	w.mu.Lock()
+	if err := w.mu.err; err != nil {
+		w.mu.Unlock()
+		s.finish(outcome{err: err})
+		return
+	}
+	w.mu.seq++
+	s.session, s.seq = w.session, w.mu.seq
+	s.weak = s.quorum == replicate.QuorumLeader && w.voters > 1 || s.quorum > 1 && int(s.quorum) <= w.voters/2
+	w.mu.unconfirmed = append(w.mu.unconfirmed, &underway{s, w.now()})
+	if w.mu.greeted {
+		w.sendSubmission(s)
+	}
+	w.mu.Unlock()
+}
+
+// sendSubmission is called with mu held.
+func (w *gateway) sendSubmission(s *submission) {
+	term, seq := w.mu.term, s.seq
+	m := &wireMessage{kind: wireSubmit, seq: seq, quorum: int64(s.quorum), ops: s.ops, n: flagBits(s.weak)}
+	m.submission = &submission{
+		ops: s.ops, quorum: s.quorum, weak: s.weak, session: s.session, seq: seq, kept: true,
+		done: func(o outcome) { w.over(term, seq, o) },
+	}
+	w.toLeader(m)
+}
+
+// toLeader is called with mu held. A message that can't be sent is a broken
+// link: the gateway is told so, and begins anew.
+func (w *gateway) toLeader(m *wireMessage) {
+	if !w.mu.greeted {
+		return
+	}
+	m.group, m.term = w.id, w.mu.term
+	if !w.mu.send(m) {
+		w.mu.greeted, w.mu.accepted = false, false
+	}
+}
+
+// over is the end of a submission, as the leader in a term says.
+func (w *gateway) over(term, seq uint64, o outcome) {
+	if o.err == errNotLeader {
+		return
+	}
+	w.mu.Lock()
+	if term != w.mu.term || seq < w.mu.base || seq-w.mu.base >= uint64(len(w.mu.unconfirmed)) {
+		w.mu.Unlock()
+		return
+	}
+	u := w.mu.unconfirmed[seq-w.mu.base]
+	w.mu.unconfirmed[seq-w.mu.base] = nil
+	w.trim()
+	w.mu.Unlock()
+	if u != nil {
+		u.end(o)
+	}
+}
+
+func (u *underway) end(o outcome) {
+	u.finish(o)
+	giveOps(u.ops)
+	u.ops = nil
+}
+
+// trim drops what has ended at the front. Called with mu held.
+func (w *gateway) trim() {
+	n := 0
+	for n < len(w.mu.unconfirmed) && w.mu.unconfirmed[n] == nil {
+		n++
+	}
+	w.mu.base += uint64(n)
+	w.mu.unconfirmed = w.mu.unconfirmed[n:]
+	if len(w.mu.unconfirmed) == 0 {
+		w.mu.unconfirmed = nil
+	}
+}
+
+// ask makes a call. answer is called once, with nil when the broker stops.
+func (w *gateway) ask(m wireMessage, once bool, answer func(*wireMessage)) {
+	w.mu.Lock()
+	if w.mu.err != nil {
+		w.mu.Unlock()
+		answer(nil)
+		return
+	}
+	w.askLocked(m, once, answer)
+	w.mu.Unlock()
+}
+
+func (w *gateway) askLocked(m wireMessage, once bool, answer func(*wireMessage)) {
+	w.mu.nextCall++
+	m.call = w.mu.nextCall
+	w.mu.calls[m.call] = &gatewayCall{m, answer, once}
+	w.mu.order = append(w.mu.order, m.call)
+	if len(w.mu.order) > 2*len(w.mu.calls)+64 {
+		w.mu.order = slices.DeleteFunc(w.mu.order, func(n uint64) bool { return w.mu.calls[n] == nil })
+	}
+	w.toLeader(&m)
+}
+
+// stop ends everything that waits with an error, and takes nothing more.
+func (w *gateway) stop(err error) {
+	w.mu.Lock()
+	if w.mu.err != nil {
+		w.mu.Unlock()
+		return
+	}
+	w.mu.err = err
+	unconfirmed, calls := w.mu.unconfirmed, w.mu.calls
+	w.mu.unconfirmed, w.mu.calls, w.mu.order = nil, make(map[uint64]*gatewayCall), nil
+	w.mu.greeted, w.mu.accepted = false, false
+	w.led.Broadcast()
+	w.mu.Unlock()
+	for _, u := range unconfirmed {
+		if u != nil {
+			u.end(outcome{err: err})
+		}
+	}
+	for _, c := range calls {
+		c.answer(nil)
+	}
+}

@@ -1,0 +1,246 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/topology"
+	"github.com/mirrormq/mirrormq/queue"
+)
+
+// What connections and the broker ask of a group, by its gateway.
+
+// attach adds a consumer. done is called before its first delivery.
+func (w *gateway) attach(c queue.Consumer, to *receiver, done func(error)) {
+	w.mu.Lock()
+	if err := w.mu.err; err != nil {
+		w.mu.Unlock()
+		done(err)
+		return
+	}
+	w.askLocked(wireMessage{kind: wireAttach, consumer: c}, false, func(m *wireMessage) {
+		err := attachError(m)
+		if err != nil {
+			w.mu.Lock()
+			delete(w.mu.consumers, c.ID)
+			w.mu.Unlock()
+		}
+		done(err)
+	})
+	w.mu.consumers[c.ID] = &follower{Consumer: c, to: to}
+	w.mu.Unlock()
+}
+
+func attachError(m *wireMessage) error {
+	switch {
+	case m == nil:
+		return errStopping
+	case m.code == replyExclusiveUse:
+		return queue.ErrExclusiveUse
+	case m.code == replyNoQueue:
+		return queue.ErrNoQueue
+	case m.code != replyOK:
+		return queue.ErrConsumer
+	}
+	return nil
+}
+
+// detach removes a consumer. After done no delivery comes; what was given to
+// it stays with its holder.
+func (w *gateway) detach(id queue.ConsumerID, done func()) {
+	w.ask(wireMessage{kind: wireDetach, consumer: queue.Consumer{ID: id}}, false, func(*wireMessage) {
+		w.mu.Lock()
+		delete(w.mu.consumers, id)
+		w.mu.Unlock()
+		done()
+	})
+}
+
+// credit tells that n deliveries of a consumer were written to the socket.
+func (w *gateway) credit(id queue.ConsumerID, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f := w.mu.consumers[id]; f != nil && f.NoAck {
+		written := min(n, len(f.unwritten))
+		if h := w.mu.holders[f.Holder]; h != nil {
+			for _, message := range f.unwritten[:written] {
+				h.remove(f.Queue, entry.Range{First: message, Last: message})
+			}
+		}
+		f.unwritten = f.unwritten[:copy(f.unwritten, f.unwritten[written:])]
+	}
+	w.toLeader(&wireMessage{kind: wireCredit, consumer: queue.Consumer{ID: id}, n: uint64(n)})
+}
+
+// limit is basic.qos with global=true: prefetch shared by all of a holder's
+// consumers, 0 for none.
+func (w *gateway) limit(h queue.HolderID, prefetch uint32) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.holding(h).limit = prefetch
+	w.toLeader(&wireMessage{kind: wireLimit, holder: h, n: uint64(prefetch)})
+}
+
+// holding is called with mu held.
+func (w *gateway) holding(h queue.HolderID) *holding {
+	v := w.mu.holders[h]
+	if v == nil {
+		v = &holding{queues: make(map[entry.QueueID]*heldSet), by: make(map[entry.QueueID]queue.ConsumerID)}
+		w.mu.holders[h] = v
+	}
+	return v
+}
+
+// settled tells that the holder acked, rejected or returned messages, whose op
+// follows in a submission.
+func (w *gateway) settled(h queue.HolderID, q entry.QueueID, ranges []entry.Range) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if v := w.mu.holders[h]; v != nil {
+		for _, r := range ranges {
+			v.remove(q, r)
+		}
+	}
+	w.toLeader(&wireMessage{kind: wireSettled, holder: h, queue: q, ranges: ranges})
+}
+
+func (v *holding) remove(q entry.QueueID, r entry.Range) {
+	if s := v.queues[q]; s != nil {
+		s.remove(r)
+	}
+}
+
+// get takes one message for a holder. With noAck the message is settled once
+// the reply's written is called.
+func (w *gateway) get(q entry.QueueID, h queue.HolderID, noAck bool, done func(getReply)) {
+	w.ask(wireMessage{kind: wireGet, queue: q, holder: h}, false, func(m *wireMessage) {
+		switch {
+		case m == nil:
+			done(getReply{err: errStopping})
+			return
+		case m.code != replyOK || len(m.deliveries) != 1:
+			done(getReply{})
+			return
+		}
+		d := m.deliveries[0]
+		reply := getReply{found: true, delivery: d, remaining: m.n}
+		w.mu.Lock()
+		w.hold(&d, true)
+		if len(m.bodies) == 1 {
+			w.mu.bodies[d.Ref] = m.bodies[0]
+		}
+		w.mu.Unlock()
+		if noAck {
+			reply.written = func() {
+				one := []entry.Range{{First: d.Message, Last: d.Message}}
+				w.settled(h, q, one)
+				w.submit(&submission{ops: queue.AppendSettle(takeOps(), q, one)})
+			}
+		}
+		done(reply)
+	})
+}
+
+// hold notes that a delivery's holder has it. Called with mu held.
+func (w *gateway) hold(d *queue.Delivery, got bool) {
+	v := w.holding(d.Holder)
+	s := v.queues[d.Queue]
+	if s == nil {
+		s = &heldSet{}
+		v.queues[d.Queue] = s
+	}
+	if s.empty() {
+		v.by[d.Queue] = d.Consumer
+	} else if v.by[d.Queue] != d.Consumer {
+		v.by[d.Queue] = 0
+	}
+	if got {
+		v.by[d.Queue] = 0
+	}
+	s.add(d.Message)
+}
+
+// deadLetter takes messages that the holder rejected, of a queue that has a
+// dead-letter exchange. done is called when their dead letters are where they
+// go, or the broker stops.
+func (w *gateway) deadLetter(h queue.HolderID, q *topology.Queue, ranges []entry.Range, done func()) {
+	w.ask(wireMessage{kind: wireDeadLetter, holder: h, queue: q.ID, ranges: ranges}, false, func(*wireMessage) {
+		w.mu.Lock()
+		if v := w.mu.holders[h]; v != nil {
+			for _, r := range ranges {
+				v.remove(q.ID, r)
+			}
+		}
+		w.mu.Unlock()
+		done()
+	})
+}
+
+// closeHolder detaches the consumers of a holder and requeues all that it has.
+func (w *gateway) closeHolder(h queue.HolderID, done func()) {
+	w.mu.Lock()
+	if w.mu.err != nil {
+		w.mu.Unlock()
+		done()
+		return
+	}
+	delete(w.mu.holders, h)
+	for id, f := range w.mu.consumers {
+		if f.Holder == h {
+			delete(w.mu.consumers, id)
+		}
+	}
+	if !w.mu.greeted {
+		// The next leader never hears of it.
+		w.mu.Unlock()
+		done()
+		return
+	}
+	w.askLocked(wireMessage{kind: wireClose, holder: h}, true, func(*wireMessage) { done() })
+	w.mu.Unlock()
+}
+
+// count asks for a queue's counts, after all that was handed in before.
+func (w *gateway) count(ctx context.Context, q entry.QueueID) (queueCounts, error) {
+	m, err := w.await(ctx, wireMessage{kind: wireCount, queue: q})
+	if err != nil || len(m.numbers) != 4 {
+		return queueCounts{}, err
+	}
+	return queueCounts{ready: m.numbers[0], unacked: m.numbers[1], consumers: int(m.numbers[2]), bytes: m.numbers[3]}, nil
+}
+
+// purge removes the ready messages of a queue and returns their number.
+func (w *gateway) purge(ctx context.Context, q entry.QueueID) (uint64, error) {
+	m, err := w.await(ctx, wireMessage{kind: wirePurge, queue: q})
+	if err != nil {
+		return 0, err
+	}
+	return m.n, nil
+}
+
+// await makes a call and waits for its answer.
+func (w *gateway) await(ctx context.Context, m wireMessage) (*wireMessage, error) {
+	answered := make(chan *wireMessage, 1)
+	w.ask(m, false, func(m *wireMessage) { answered <- m })
+	select {
+	case answer := <-answered:
+		if answer == nil {
+			return nil, errStopping
+		}
+		return answer, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// do submits ops and waits for their end. The results are the caller's.
+func (w *gateway) do(ctx context.Context, ops []byte) (outcome, error) {
+	answered := make(chan outcome, 1)
+	w.submit(&submission{ops: ops, done: func(o outcome) { answered <- o.clone() }})
+	select {
+	case o := <-answered:
+		return o, o.err
+	case <-ctx.Done():
+		return outcome{}, ctx.Err()
+	}
+}
