@@ -385,3 +385,24 @@ func TestMirrorsTellWhereTheyAre(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// Raft's follower would pass the request on to the leader that it knows.
+func TestALeaderThatHasJustSteppedDownTransfersNothing(t *testing.T) {
+	c := newCluster(t, 3, Config{})
+	leader := c.elect(t)
+	if err := leader.node.Step(appendOfLeader(3, 1, 2, 1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := leader.node.TransferLeader(2); !errors.Is(err, ErrNotLeader) {
+		t.Error(err)
+	}
+	if _, err := leader.node.Propose([]byte("a")); !errors.Is(err, ErrNotLeader) {
+		t.Error(err)
+	}
+	settle(t, leader)
+	for _, m := range leader.sent {
+		if !betweenMembers(m.GetType()) {
+			t.Errorf("it sent %v", m)
+		}
+	}
+}

@@ -28,14 +28,17 @@
 //     when that write and every write before it are durable. It does so also
 //     when it comes with nothing to write: a vote's answer queues behind the
 //     fsync of whatever was handed over before it.
+//
 //   - A changed term or vote is a write of its own. A changed commit index is
 //     not: it is advisory and rides along with the next write (Raft, section 3.8
 //     of the thesis lists it as volatile).
+//
 //   - Entries are applied only once they are committed and durable here.
 //
 //   - What was proposed is confirmed as Confirmed says: by this disk, by those
 //     that mirrors told of, or by the commit. A mirror's word counts only for
 //     the leader in whose term it was given.
+//
 //   - A fence is durable as a term of its own, see Fence.
 //
 // # Mirrors

@@ -41,7 +41,8 @@ const (
 // commit does: until then a position of a term in between beats those n. After
 // TransferLeader, such numbers wait for the commit as long as this leadership
 // lasts: the new leader's campaign, which asks for no positions, may be on its
-// way even when the transfer seems to have failed.
+// way even when the transfer seems to have failed. So do they in a leadership
+// that this member won below its own fence: its promise holds for itself too.
 func (n *Node) Confirmed(q Quorum) uint64 {
 	if n.err != nil || n.role != Leader {
 		return 0
@@ -55,7 +56,7 @@ func (n *Node) Confirmed(q Quorum) uint64 {
 	switch {
 	case q == QuorumMajority || count == majority:
 		return n.now.Commit
-	case count < majority && (n.transferred || q == QuorumLeader && !n.HeardFromMajority()):
+	case count < majority && (n.transferred || n.now.Term < n.fence || q == QuorumLeader && !n.HeardFromMajority()):
 		return n.now.Commit
 	case count < majority:
 		match := n.durable()

@@ -86,10 +86,18 @@ func (s *simulation) fatalf(format string, args ...any) {
 	s.t.Fatalf("seed %d: %s", s.seed, fmt.Sprintf(format, args...))
 }
 
+// tell adds to the history, whose hash names the run.
+func (s *simulation) tell(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.history, format+"\n", args...)
+	if *simTrace {
+		s.t.Logf(format, args...)
+	}
+}
+
 // checkApplied holds what one member applies against what any applied before,
 // and against the disks: a committed entry is durable on a majority of them.
 func (s *simulation) checkApplied(m *member, e Entry) {
-	_, _ = fmt.Fprintf(s.history, "apply %d %d/%d %q\n", m.config.ID, e.Term, e.Index, e.Payload)
+	s.tell("apply %d %d/%d %q", m.config.ID, e.Term, e.Index, e.Payload)
 	switch {
 	case e.Index <= uint64(len(s.committed)):
 		if was := s.committed[e.Index-1]; was.Term != e.Term || string(was.Payload) != string(e.Payload) {
@@ -112,7 +120,7 @@ func (s *simulation) checkApplied(m *member, e Entry) {
 // checkSent holds an answer against the sender's disk: what it promises is
 // durable there.
 func (s *simulation) checkSent(m *member, message *raftpb.Message) {
-	_, _ = fmt.Fprintf(s.history, "send %d %d %v %d %d\n", message.GetFrom(), message.GetTo(), message.GetType(), message.GetTerm(), message.GetIndex())
+	s.tell("send %d %d %v %d %d", message.GetFrom(), message.GetTo(), message.GetType(), message.GetTerm(), message.GetIndex())
 	disk, _ := m.log.HardState(0)
 	switch message.GetType() {
 	case raftpb.MsgVoteResp:
@@ -139,6 +147,9 @@ func (s *simulation) checkLeader(m *member) {
 	}
 	if other, ok := s.leaders[status.Term]; ok && other != m.config.ID {
 		s.fatalf("members %d and %d both lead term %d", other, m.config.ID, status.Term)
+	}
+	if _, ok := s.leaders[status.Term]; !ok {
+		s.tell("leader %d of term %d at %v", m.config.ID, status.Term, status.Last)
 	}
 	s.leaders[status.Term] = m.config.ID
 }
@@ -247,6 +258,7 @@ func (s *simulation) crash(m *simMember) {
 		return
 	}
 	m.up = false
+	s.tell("crash %d", m.config.ID)
 	kept := s.random.IntN(len(m.log.waiting) + 1)
 	if m.log.failure != nil {
 		kept = 0

@@ -2,7 +2,6 @@ package replicate
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -46,7 +45,7 @@ func (s *simulation) confirm(m *simMember) {
 		if m.node.Confirmed(c.quorum) < c.Index {
 			return false
 		}
-		_, _ = fmt.Fprintf(s.history, "confirm %d %d/%d %d\n", m.config.ID, c.Term, c.Index, c.quorum)
+		s.tell("confirm %d %d/%d %d", m.config.ID, c.Term, c.Index, c.quorum)
 		copies := 0
 		for _, other := range s.members {
 			if term, err := other.log.Term(0, c.Index); c.Index <= other.log.floor.Index || err == nil && term == c.Term {
@@ -152,7 +151,7 @@ func (s *simulation) stream() {
 		s.fatalf("member %d: %v", c.to.config.ID, err)
 	}
 	if adopted {
-		_, _ = fmt.Fprintf(s.history, "install %d %v\n", c.to.config.ID, c.at)
+		s.tell("install %d %v", c.to.config.ID, c.at)
 		s.installs++
 	}
 }
@@ -202,6 +201,7 @@ func (s *simulation) round(m *simMember) {
 				other.complete()
 				s.advance(other)
 			}
+			s.tell("fence %d below %d at %v", other.config.ID, number, other.node.Status().Last)
 			if other.up && other.node.Fenced() < number {
 				s.fatalf("member %d tells its position before its fence is durable", other.config.ID)
 			}
@@ -213,6 +213,7 @@ func (s *simulation) round(m *simMember) {
 			best = other
 		}
 	}
+	s.tell("round %d: %d campaigns at %v of %d", number, best.config.ID, best.node.Status().Last, len(part))
 	if err := errors.Join(best.node.Raise(number-1), best.node.Campaign()); err != nil {
 		s.fatalf("%v", err)
 	}

@@ -10,6 +10,7 @@ import (
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "play only this seed")
 	simRuns  = flag.Int("sim.runs", 12, "seeds to play")
+	simTrace = flag.Bool("sim.trace", false, "print what happens")
 	simSteps = flag.Int("sim.steps", 8000, "steps of a run, for each member")
 )
 

@@ -60,7 +60,8 @@ func (n *Node) TransferLeader(to uint64) (err error) {
 	if n.err != nil {
 		return n.err
 	}
-	if n.role != Leader {
+	// raft would pass it on to its leader, and so from member to member.
+	if n.role != Leader || n.raft.BasicStatus().RaftState != raft.StateLeader {
 		return ErrNotLeader
 	}
 	defer n.rescue(&err)
