@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/metrics"
 	"strconv"
 	"strings"
@@ -26,6 +27,34 @@ type alarms struct {
 	memory, disk         atomic.Bool
 	usedMemory, freeDisk atomic.Int64
 	changed              func(reason string) // "" when no alarm is left
+	pressure             pressure            // watch's
+}
+
+// collectEvery is how many looks above the limit there are to one collection
+// of garbage: one a second.
+const collectEvery = 4
+
+// pressure tells garbage from memory that is needed. Blocked publishers
+// allocate nothing, so that the runtime would not look for garbage again for
+// up to two minutes, and an alarm that a burst raised would last as long.
+type pressure struct {
+	over int // looks in a row above the limit
+}
+
+// used is what measure says, after garbage was collected if it was above the
+// limit and that wasn't done a moment ago.
+func (p *pressure) used(limit int64, measure func() int64, collect func()) int64 {
+	used := measure()
+	if limit <= 0 || used <= limit {
+		p.over = 0
+		return used
+	}
+	p.over++
+	if p.over%collectEvery != 1 {
+		return used
+	}
+	collect()
+	return measure()
 }
 
 // watch looks at both until ctx ends.
@@ -43,7 +72,7 @@ func (a *alarms) watch(ctx context.Context) {
 }
 
 func (a *alarms) look() {
-	used := memoryInUse()
+	used := a.pressure.used(a.memoryLimit, memoryInUse, runtime.GC)
 	a.usedMemory.Store(used)
 	memory := a.memoryLimit > 0 && used > a.memoryLimit
 	disk := a.disk.Load()
