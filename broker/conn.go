@@ -163,6 +163,9 @@ func (c *conn) channelFrame(ctx context.Context, f amqp.Frame) {
 		ch.discard(f)
 	default:
 		if id, err := ch.frame(ctx, f); err != nil {
+			// What came before counts: the group must hear of acks before it
+			// hears that their holder is gone, and would give them out again.
+			c.flush()
 			c.report(ch, id, err)
 		}
 	}

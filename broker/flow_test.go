@@ -14,6 +14,8 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/queue"
 )
 
 func TestBodiesOfAllSizesComeThrough(t *testing.T) {
@@ -159,6 +161,48 @@ func TestFailedChannelAndLostConnectionGiveBackToo(t *testing.T) {
 		if d, body := other.delivery(); body != "body" || !d.Redelivered {
 			t.Errorf("%s: %q, %+v", name, body, d)
 		}
+	}
+}
+
+// callOrder is a group that notes in which order it is told of acks and of a
+// holder's end.
+type callOrder struct {
+	queueGroup
+	calls chan string
+}
+
+func (g callOrder) settled(h queue.HolderID, q entry.QueueID, ranges []entry.Range) {
+	g.calls <- "settled"
+	g.queueGroup.settled(h, q, ranges)
+}
+
+func (g callOrder) closeHolder(h queue.HolderID, done func()) {
+	g.calls <- "closed"
+	g.queueGroup.closeHolder(h, done)
+}
+
+func TestAcksBeforeAChannelErrorCount(t *testing.T) {
+	f, address := serveFront(t, memoryBroker(t, 1))
+	calls := make(chan string, 16)
+	group := f.group
+	f.group = func(id groupID) queueGroup { return callOrder{group(id), calls} }
+	for name, second := range map[string]amqp.Method{
+		"a double ack":        &amqp.BasicAck{DeliveryTag: 1},
+		"an unknown exchange": &amqp.BasicPublish{Exchange: "missing"},
+		"a missing queue":     &amqp.BasicConsume{Queue: "missing"},
+	} {
+		c := openChannelRaw(t, address)
+		c.declare("q" + c.socket.LocalAddr().String())
+		c.publish("", "q"+c.socket.LocalAddr().String(), "body")
+		c.get("")
+		// Both in one read: the error must not overtake the ack.
+		c.send(1, &amqp.BasicAck{DeliveryTag: 1}, second)
+		receive[*amqp.ChannelClose](c, 1)
+		if first := <-calls; first != "settled" {
+			t.Errorf("%s: the channel's end came before its ack", name)
+		}
+		c.send(1, &amqp.ChannelCloseOk{})
+		<-calls // The other of the two.
 	}
 }
 
