@@ -93,7 +93,7 @@ func (s *subscriber) attach(ctx context.Context, noWait bool) error {
 		}
 		result <- err
 	})
-	err := ctx.Err()
+	var err error
 	select {
 	case err = <-result:
 	case <-ctx.Done():

@@ -206,13 +206,6 @@ func (o *outbox) take(last batch) (batch, bool) {
 	return taken, true
 }
 
-// idle reports whether nothing waits to be written.
-func (o *outbox) idle() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.mu.next.order) == 0 && len(o.mu.confirms) == 0
-}
-
 // end lets the writer write what is queued and then end. What comes later is
 // dropped.
 func (o *outbox) end() {

@@ -34,7 +34,9 @@ func (ch *channel) queueDeclare(ctx context.Context, m *amqp.QueueDeclare) error
 	if m.Exclusive {
 		wanted.Owner = c.id
 	}
-	wanted.AckQuorum, _ = topology.AckQuorum(m.Arguments["x-ack-quorum"])
+	if quorum, given := m.Arguments["x-ack-quorum"]; given {
+		wanted.AckQuorum, _ = topology.AckQuorum(quorum) // CheckNewQueue refuses what is none.
+	}
 	err := c.firstRefusal(always(reserved), c.may(topology.Configure, topology.QueueKind, m.Queue),
 		func(s *topology.State) *amqp.Error {
 			if existing := s.Queue(c.vhost, m.Queue); existing != nil {
