@@ -39,7 +39,7 @@ func (g groupLog) Append(group entry.GroupID, entries []replicate.Entry, state *
 	if len(entries) > 0 {
 		a.Entries = make([]log.Entry, len(entries))
 		for i, e := range entries {
-			a.Entries[i] = log.Entry{Term: e.Term, Index: e.Index, Payload: e.Payload}
+			a.Entries[i] = log.Entry{Term: e.Term, Index: e.Index, Kind: e.Kind, Payload: e.Payload}
 		}
 	}
 	if state != nil {
@@ -71,7 +71,7 @@ func (g groupLog) Read(group entry.GroupID, lo, hi, maxBytes uint64) ([]replicat
 			return errEnough
 		}
 		entries = append(entries, replicate.Entry{
-			Term: e.Term, Index: e.Index, Payload: append([]byte(nil), e.Payload...),
+			Term: e.Term, Index: e.Index, Kind: e.Kind, Payload: append([]byte(nil), e.Payload...),
 		})
 		return nil
 	})

@@ -88,6 +88,13 @@ func (c *catalog) apply(r record) {
 			c.discard(g, max(r.index, g.floor.Index+1))
 		}
 		c.place(g, r, s)
+	case kindRefill:
+		// What it says was committed, so no replacement concerns it.
+		if g := c.group(r.group); r.index <= g.floor.Index {
+			c.put(&g.places, r, s)
+		} else {
+			c.put(&g.refilled, r, s)
+		}
 	case kindHardState:
 		g := c.group(r.group)
 		g.known, g.hasHard = true, true
@@ -100,39 +107,53 @@ func (c *catalog) apply(r record) {
 }
 
 // isAt tells whether entry i of a group lies at a place.
-func (c *catalog) isAt(id entry.GroupID, i uint64, at place) bool {
+func (c *catalog) isAt(id entry.GroupID, i uint64, at place) bool { return c.moveAs(id, i, at) != 0 }
+
+// moveAs returns the kind of record with which entry i of a group moves from a
+// place; 0 if it does not lie there.
+func (c *catalog) moveAs(id entry.GroupID, i uint64, from place) kind {
 	g := c.groups[id]
 	if g == nil {
-		return false
+		return 0
 	}
-	p := g.places.find(i)
-	return p != nil && p.same(at)
+	if p := g.places.find(i); p != nil && p.same(from) {
+		return kindMoved
+	}
+	if p := g.refilled.find(i); p != nil && p.same(from) {
+		return kindRefill
+	}
+	return 0
 }
 
-// place sets an entry's place to a record in s.
+// place sets the place of one of the group's own entries to a record in s.
 func (c *catalog) place(g *group, r record, s *segment) {
-	p := place{segment: s.id, offset: uint32(r.offset), size: uint32(r.size)}
-	if old := g.places.find(r.index); old != nil {
-		c.forgetBytes(*old)
-		p.released = old.released
-		*old = p
-	} else {
-		g.places.put(r.index, p)
-		c.entries++
-	}
-	s.live += framed(r.size)
-	c.live += framed(r.size)
+	c.put(&g.places, r, s)
 	if r.index > g.floor.Index {
 		g.last = max(g.last, r.index)
 		g.setTerm(r.index, r.term)
 	}
 }
 
+// put sets an entry's place in x to a record in s.
+func (c *catalog) put(x *index, r record, s *segment) {
+	p := place{segment: s.id, offset: uint32(r.offset), size: uint32(r.size)}
+	if old := x.find(r.index); old != nil {
+		c.forgetBytes(*old)
+		p.released = old.released
+		*old = p
+	} else {
+		x.put(r.index, p)
+		c.entries++
+	}
+	s.live += framed(r.size)
+	c.live += framed(r.size)
+}
+
 // discard forgets every entry of g at index i and after. O(entries forgotten).
 // REQUIRES: i is above the floor.
 func (c *catalog) discard(g *group, i uint64) {
 	for k := i; k <= g.last; k++ {
-		c.forget(g, k)
+		c.forget(&g.places, k)
 	}
 	if i <= g.last {
 		g.last = i - 1
@@ -140,11 +161,11 @@ func (c *catalog) discard(g *group, i uint64) {
 	}
 }
 
-// forget removes an entry, if it is there.
-func (c *catalog) forget(g *group, i uint64) {
-	if p := g.places.find(i); p != nil {
+// forget removes an entry from x, if it is there.
+func (c *catalog) forget(x *index, i uint64) {
+	if p := x.find(i); p != nil {
 		c.forgetBytes(*p)
-		g.places.remove(i)
+		x.remove(i)
 		c.entries--
 	}
 }
@@ -161,7 +182,7 @@ func (c *catalog) forgetBytes(p place) {
 // lies below the floor, and else when the floor passes it.
 func (c *catalog) release(g *group, i uint64) {
 	if i <= g.floor.Index {
-		c.forget(g, i)
+		c.forget(&g.places, i)
 	} else if p := g.places.find(i); p != nil {
 		p.released = true
 	}
@@ -172,7 +193,7 @@ func (c *catalog) release(g *group, i uint64) {
 func (c *catalog) raiseFloor(g *group, at entry.Position) {
 	for i := g.floor.Index + 1; i <= min(at.Index, g.last); i++ {
 		if p := g.places.find(i); p != nil && p.released {
-			c.forget(g, i)
+			c.forget(&g.places, i)
 		}
 	}
 	g.known = true

@@ -20,6 +20,7 @@ const (
 	checkpointHeaderSize = int64(len(checkpointMagic)) + 4 + 8 + 8
 	checkpointTailSize   = int64(8 + 8 + 8 + 4)
 	checkpointSuffix     = ".checkpoint"
+	temporarySuffix      = ".tmp"
 	checkpointBuffer     = 256 << 10
 )
 
@@ -41,8 +42,8 @@ func checkpointName(g entry.GroupID, at entry.Position) string {
 // checkpoint is kept until then. Blocks for as long as write and the disk
 // take; for a background goroutine. A checkpoint beyond the log's last entry,
 // or at odds with its term there, replaces the log: what the group holds past
-// its commit is discarded, and nothing may be appended to the group until
-// Checkpoint has returned.
+// its commit is discarded, what Refill has brought takes its place, and nothing
+// may be appended to the group until Checkpoint has returned; then Retain is due.
 func (l *Log) Checkpoint(id entry.GroupID, at entry.Position, write func(io.Writer) error) error {
 	l.writer.checkpointing.Lock() // one at a time, of whatever group
 	defer l.writer.checkpointing.Unlock()
@@ -52,36 +53,72 @@ func (l *Log) Checkpoint(id entry.GroupID, at entry.Position, write func(io.Writ
 	if l.queue.isClosed() {
 		return ErrClosed
 	}
-	replaced, continues, err := l.replacementFor(id, at)
+	_, continues, err := l.replacementFor(id, at)
 	if err != nil {
 		return err
 	}
-	if !continues {
-		// Let the writer be done with what was appended before.
-		err := l.writer.do(&task{run: func() (err error) {
-			replaced, continues, err = l.replacementFor(id, at)
-			return err
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	c := checkpoint{group: id, at: at, replaced: replaced}
+	c := checkpoint{group: id, at: at}
 	c.path = filepath.Join(l.dir, checkpointsName, checkpointName(id, at))
-	if err := c.save(l.files, write); err != nil {
-		return fmt.Errorf("log: checkpoint of group %d at %v: %w", id, at, err)
+	out, err := c.begin(write)
+	if err == nil && continues {
+		err = l.follow(&c, out)
+	} else if err == nil {
+		err = l.install(&c, out)
 	}
-	if continues {
-		l.mu.Lock()
-		g := l.mu.group(id)
-		g.replaced = replaced
-		l.mu.raiseFloor(g, at)
-		l.mu.Unlock()
-	} else if err := l.writer.do(&task{run: func() error { l.replace(id, at, replaced); return nil }}); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("log: checkpoint of group %d at %v: %w", id, at, err)
 	}
 	l.maintainer.kick()
 	return l.removeCheckpoints(id, c.path)
+}
+
+// follow finishes a checkpoint that continues the group's log.
+func (l *Log) follow(c *checkpoint, out *summingWriter) error {
+	// A checkpoint that outlives the bodies below it would hide their loss.
+	err := l.writer.do(&task{run: func() error { return nil }})
+	if err != nil {
+		return out.abandon(err)
+	}
+	if c.replaced, _, err = l.replacementFor(c.group, c.at); err != nil {
+		return out.abandon(err)
+	}
+	if err := c.finish(l.files, out); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.follow(l.mu.group(c.group), c.at, c.replaced)
+	return nil
+}
+
+// install finishes a checkpoint that takes the place of the group's log. The
+// compaction waits meanwhile: moved, an entry that is being replaced would be
+// newer than the replacement says, and come back at the next opening.
+func (l *Log) install(c *checkpoint, out *summingWriter) error {
+	l.maintainer.compacting.Lock()
+	defer l.maintainer.compacting.Unlock()
+	continues := false
+	err := l.writer.do(&task{run: func() (err error) { // after all that was appended before
+		c.replaced, continues, err = l.replacementFor(c.group, c.at)
+		return err
+	}})
+	if err != nil {
+		return out.abandon(err)
+	}
+	if err := c.finish(l.files, out); err != nil {
+		return err
+	}
+	return l.writer.do(&task{run: func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if g := l.mu.group(c.group); continues {
+			l.mu.follow(g, c.at, c.replaced)
+		} else {
+			l.mu.replace(g, c.at, c.replaced)
+			g.writeLast = c.at.Index
+		}
+		return nil
+	}})
 }
 
 // replacementFor decides whether a checkpoint at a position continues the
@@ -105,46 +142,41 @@ func (l *Log) replacementFor(id entry.GroupID, at entry.Position) (replacement, 
 		return replaced, true, nil
 	}
 	tail := l.mu.tail()
-	return replacement{from: min(g.hard.Commit, at.Index) + 1, before: tail.first + tail.count}, false, nil
+	return replacement{from: min(g.committed(), at.Index) + 1, before: tail.first + tail.count}, false, nil
 }
 
-// replace puts a checkpoint in the place of the group's log. On the writer's
-// goroutine.
-func (l *Log) replace(id entry.GroupID, at entry.Position, replaced replacement) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	g := l.mu.group(id)
-	for i := replaced.from; i <= g.last; i++ {
-		l.mu.forget(g, i)
-	}
-	g.last, g.terms = g.floor.Index, nil
-	g.replaced = replaced
-	l.mu.raiseFloor(g, at)
-	g.writeLast = at.Index
-}
-
-// save writes the file.
-func (c *checkpoint) save(files files, write func(io.Writer) error) error {
-	temporary := c.path + ".tmp"
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, filePerms)
+// begin writes the file's head and the state, under a temporary name.
+func (c *checkpoint) begin(write func(io.Writer) error) (*summingWriter, error) {
+	f, err := os.OpenFile(c.path+temporarySuffix, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, filePerms)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = c.encode(f, write)
+	out := &summingWriter{file: f, out: bufio.NewWriterSize(f, checkpointBuffer)}
+	if err := c.encodeState(out, write); err != nil {
+		return nil, out.abandon(err)
+	}
+	return out, nil
+}
+
+// finish writes the file's tail, and has the checkpoint take effect.
+func (c *checkpoint) finish(files files, out *summingWriter) error {
+	err := c.encodeTail(out)
 	if err == nil {
-		err = files.sync(f)
+		err = files.sync(out.file)
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(temporary))
+	if err != nil {
+		return out.abandon(err)
 	}
-	if err := files.rename(temporary, c.path); err != nil {
+	if err := out.file.Close(); err != nil {
+		return errors.Join(err, os.Remove(out.file.Name()))
+	}
+	if err := files.rename(out.file.Name(), c.path); err != nil {
 		return err
 	}
 	return files.syncDir(filepath.Dir(c.path))
 }
 
-func (c *checkpoint) encode(w io.Writer, write func(io.Writer) error) error {
-	out := &summingWriter{out: bufio.NewWriterSize(w, checkpointBuffer)}
+func (c *checkpoint) encodeState(out *summingWriter, write func(io.Writer) error) error {
 	b := binary.LittleEndian.AppendUint32([]byte(checkpointMagic), uint32(c.group))
 	b = binary.LittleEndian.AppendUint64(b, c.at.Term)
 	b = binary.LittleEndian.AppendUint64(b, c.at.Index)
@@ -155,7 +187,11 @@ func (c *checkpoint) encode(w io.Writer, write func(io.Writer) error) error {
 		return err
 	}
 	c.size = out.n - checkpointHeaderSize
-	b = binary.LittleEndian.AppendUint64(b[:0], c.replaced.from)
+	return nil
+}
+
+func (c *checkpoint) encodeTail(out *summingWriter) error {
+	b := binary.LittleEndian.AppendUint64(nil, c.replaced.from)
 	b = binary.LittleEndian.AppendUint64(b, c.replaced.before)
 	b = binary.LittleEndian.AppendUint64(b, uint64(c.size))
 	if _, err := out.Write(b); err != nil {
@@ -167,10 +203,17 @@ func (c *checkpoint) encode(w io.Writer, write func(io.Writer) error) error {
 	return out.out.Flush()
 }
 
+// summingWriter is a checkpoint file that is being written.
 type summingWriter struct {
-	out *bufio.Writer
-	sum uint32
-	n   int64
+	file *os.File
+	out  *bufio.Writer
+	sum  uint32
+	n    int64
+}
+
+// abandon removes the file, and returns why.
+func (w *summingWriter) abandon(why error) error {
+	return errors.Join(why, w.file.Close(), os.Remove(w.file.Name()))
 }
 
 func (w *summingWriter) Write(b []byte) (int, error) {
@@ -277,7 +320,7 @@ func (r *recovery) loadCheckpoints() error {
 		return err
 	}
 	for _, n := range names {
-		if strings.HasSuffix(n.Name(), ".tmp") {
+		if strings.HasSuffix(n.Name(), temporarySuffix) {
 			if err := r.files.remove(filepath.Join(r.dir, checkpointsName, n.Name())); err != nil {
 				return err
 			}

@@ -97,12 +97,13 @@ func (w *writer) publish() {
 			roll()
 		}
 		w.side.add(s.record)
-		if s.kind == kindMoved && !mu.isAt(s.group, s.index, s.old) {
+		moved := s.old.segment != 0
+		if moved && !mu.isAt(s.group, s.index, s.old) {
 			mu.grow(s.record) // released meanwhile
 			continue
 		}
 		mu.apply(s.record)
-		if s.kind == kindMoved {
+		if moved {
 			w.log.counters.moved.Add(uint64(s.size))
 		}
 	}

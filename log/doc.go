@@ -16,15 +16,20 @@
 //
 //	 0        4      5       9      17      25
 //	+--------+------+-------+-------+-------+------------+
-//	| crc32c | kind | group | term  | index | payload …  |
+//	| crc32c | kinds| group | term  | index | payload …  |
 //	| 4      | 1    | 4     | 8     | 8     | the rest   |
 //	+--------+------+-------+-------+-------+------------+
+//
+// Of the kinds, the low four bits are the record's, and the high four are raft's
+// kind of an entry (0 for records of before it was kept):
 //
 //	kind 1 entry       a raft entry; discards the group's entries at and after index
 //	kind 2 moved       an entry that compaction copied; gives it a new place, discards nothing
 //	kind 3 hard state  term, index = commit, payload = 8 bytes vote; the newest counts
 //	kind 4 synced      everything before it was synced before it was written
 //	kind 5 front       index = sequence; the segments before that one are dropped
+//	kind 6 refill      an entry from another broker, of a checkpoint to come: nothing to
+//	                   the group while it lies above the floor, one of its entries from then on
 //
 // The CRC covers all after itself, and starts from a hash of the record's place
 // (the segment's name and the offset), which is not stored: bytes that are a
@@ -55,8 +60,9 @@
 //
 // The CRC covers all before it. "Replaced" is for a checkpoint that does not
 // continue the log but takes its place: records of sequence < before, with an
-// index >= from, are no longer the group's. It is in the file so that both take
-// effect by one rename.
+// index >= from, are no longer the group's, but for refill records. It is in the
+// file so that all of it takes effect by one rename. See refill.go for how the
+// bodies come that such a checkpoint refers to.
 //
 // # What opening repairs, and what it refuses
 //

@@ -20,7 +20,9 @@ var (
 	// ErrDamaged is what errors.Is finds in every *DamagedError.
 	ErrDamaged = errors.New("log: damaged")
 	// ErrInvalidAppend is wrapped by the sticky error of a log that was given
-	// an append that would leave a hole, or that lies below the floor.
+	// an append that would leave a hole, that lies below the floor, or with an
+	// entry that no record can hold. For such an entry Refill returns it and
+	// the log goes on: it came from another broker.
 	ErrInvalidAppend = errors.New("log: invalid append")
 )
 

@@ -250,17 +250,90 @@ func TestManyAppendsShareOneFsync(t *testing.T) {
 	}
 }
 
+func TestPendingTellsSinceWhenAHangingDiskHangs(t *testing.T) {
+	l, f := openFaulty(t, t.TempDir(), Options{})
+	fill(t, l, 1, 1, 1, 1, 9)
+	syncing, release := make(chan struct{}), make(chan struct{})
+	f.hook(func(step, _ string) error {
+		if step == "sync" {
+			syncing <- struct{}{}
+			<-release
+		}
+		return nil
+	})
+	var wg sync.WaitGroup
+	before := time.Now()
+	for k := range uint64(2) {
+		wg.Add(1)
+		l.Append(Append{Group: 1, Entries: entries(1, 1, 2+k, 1, 9), Done: func(error) { wg.Done() }})
+		if k == 0 {
+			<-syncing
+		}
+	}
+	after := time.Now()
+	first, ok := l.Pending()
+	if !ok || first.Before(before) || first.After(after) {
+		t.Fatalf("pending since %v (%v), appended between %v and %v", first, ok, before, after)
+	}
+	release <- struct{}{}
+	<-syncing // the second one's
+	if second, ok := l.Pending(); !ok || second.Before(first) || second.After(after) {
+		t.Fatalf("pending since %v (%v), the first one since %v", second, ok, first)
+	}
+	close(release)
+	wg.Wait()
+	f.hook(nil)
+	mustClose(t, l)
+	if since, ok := l.Pending(); ok {
+		t.Fatalf("nothing waits, and that since %v", since)
+	}
+}
+
+func TestTheOldestOfTheQueueIsWhatTheWriterHasNotFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, began := newQueue(1<<20, 100), time.Now()
+		want := func(seconds int) {
+			t.Helper()
+			since, ok := q.oldest()
+			if ok != (seconds >= 0) || ok && since.Sub(began) != time.Duration(seconds)*time.Second {
+				t.Fatalf("since %v (%v), want second %d", since.Sub(began), ok, seconds)
+			}
+		}
+		push := func() {
+			q.push(Append{}, false)
+			<-time.After(time.Second)
+		}
+		want(-1)
+		push() // at 0
+		push()
+		push()
+		want(0)
+		items, _ := q.take(nil)
+		want(0)
+		push() // at 3
+		q.finished(1, 0)
+		want(1)
+		q.finished(2, 0)
+		want(3)
+		_, _ = q.take(items[:0])
+		q.finished(0, 0)
+		want(3)
+		q.finished(1, 0)
+		want(-1)
+	})
+}
+
 func TestAppendBlocksWhileTooMuchWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(100, 3)
 		size := headerSize + 9
 		one := Append{Entries: entries(1, 1, 1, 1, 9)}
 		for range 2 {
-			q.push(one)
+			q.push(one, false)
 		}
 		var pushed [3]bool
 		for k := range pushed {
-			go func() { pushed[k] = q.push(one) }()
+			go func() { pushed[k] = q.push(one, false) }()
 		}
 		synctest.Wait()
 		if n := len(q.mu.waiting); n != 2 && n != 3 {
@@ -279,11 +352,11 @@ func TestAppendBlocksWhileTooMuchWaits(t *testing.T) {
 		}
 		q.close()
 		synctest.Wait()
-		if q.push(one) {
+		if q.push(one, false) {
 			t.Fatal("pushed to a closed queue")
 		}
 		huge := newQueue(100, 3)
-		if !huge.push(Append{Entries: entries(1, 1, 1, 1, 1000)}) {
+		if !huge.push(Append{Entries: entries(1, 1, 1, 1, 1000)}, false) {
 			t.Fatal("a large append never gets in")
 		}
 	})

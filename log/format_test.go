@@ -23,12 +23,14 @@ func TestARecordIsReadBackAsItWasWritten(t *testing.T) {
 		record  record
 		payload []byte
 	}{
-		"entry":         {record{kind: kindEntry, group: 7, term: 3, index: 9}, []byte("body")},
-		"empty entry":   {record{kind: kindEntry, group: 1<<32 - 1, term: 1<<64 - 1, index: 1<<64 - 1}, nil},
-		"moved entry":   {record{kind: kindMoved, term: 3, index: 9}, make([]byte, 5000)},
-		"hard state":    {record{kind: kindHardState, group: 7, term: 3, index: 9, vote: 1 << 63}, vote},
-		"synced record": {record{kind: kindSynced}, nil},
-		"front record":  {record{kind: kindFront, index: 12}, nil},
+		"entry":           {record{kind: kindEntry, group: 7, term: 3, index: 9}, []byte("body")},
+		"empty entry":     {record{kind: kindEntry, group: 1<<32 - 1, term: 1<<64 - 1, index: 1<<64 - 1}, nil},
+		"entry of a kind": {record{kind: kindEntry, entryKind: maxEntryKind, group: 7, term: 3, index: 9}, []byte("body")},
+		"refilled entry":  {record{kind: kindRefill, entryKind: 2, group: 7, term: 3, index: 9}, []byte("body")},
+		"moved entry":     {record{kind: kindMoved, term: 3, index: 9}, make([]byte, 5000)},
+		"hard state":      {record{kind: kindHardState, group: 7, term: 3, index: 9, vote: 1 << 63}, vote},
+		"synced record":   {record{kind: kindSynced}, nil},
+		"front record":    {record{kind: kindFront, index: 12}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := encodeRecord(c.record, c.payload, 5, 77)
@@ -62,7 +64,8 @@ func TestMalformedRecordsAreRefused(t *testing.T) {
 		"nothing":               nil,
 		"zeros":                 make([]byte, 64),
 		"short of a header":     encodeRecord(record{kind: kindEntry}, nil, 1, 0)[:headerSize-1],
-		"unknown kind":          encodeRecord(record{kind: 6}, nil, 1, 0),
+		"unknown kind":          encodeRecord(record{kind: 7}, nil, 1, 0),
+		"synced with a kind":    encodeRecord(record{kind: kindSynced, entryKind: 1}, nil, 1, 0),
 		"hard state, no vote":   encodeRecord(record{kind: kindHardState}, nil, 1, 0),
 		"hard state, long vote": encodeRecord(record{kind: kindHardState}, make([]byte, 9), 1, 0),
 		"synced with payload":   encodeRecord(record{kind: kindSynced}, make([]byte, 1), 1, 0),
@@ -75,6 +78,7 @@ func TestMalformedRecordsAreRefused(t *testing.T) {
 
 func FuzzParseRecord(f *testing.F) {
 	f.Add(encodeRecord(record{kind: kindEntry, group: 1, term: 2, index: 3}, []byte("body"), 1, 1))
+	f.Add(encodeRecord(record{kind: kindRefill, entryKind: 2, group: 1, term: 2, index: 3}, nil, 1, 1))
 	f.Add(encodeRecord(record{kind: kindHardState}, make([]byte, 8), 1, 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, payload, err := parseRecord(b, 1, 1)
@@ -99,14 +103,14 @@ func randomRecords(random *rand.Rand, n int) []record {
 	var list []record
 	end := int64(0)
 	for range n {
-		r := record{kind: kind(1 + random.IntN(5)), group: entry.GroupID(random.Uint32() >> random.IntN(32))}
+		r := record{kind: kind(1 + random.IntN(6)), group: entry.GroupID(random.Uint32() >> random.IntN(32))}
 		r.term, r.index = random.Uint64()>>random.IntN(64), random.Uint64()>>random.IntN(64)
 		if k := len(list); k > 0 && random.IntN(3) > 0 {
 			r.group, r.term, r.index = list[k-1].group, list[k-1].term, list[k-1].index+1
 		}
 		r.size = headerSize
 		switch r.kind {
-		case kindEntry, kindMoved:
+		case kindEntry, kindMoved, kindRefill:
 			r.size += random.Int64N(5000)
 		case kindHardState:
 			r.size, r.vote = headerSize+voteSize, random.Uint64()

@@ -19,6 +19,10 @@ type group struct {
 	terms  []termRun
 	places index
 
+	// refilled are entries that Refill wrote ahead of the checkpoint that makes
+	// them the group's. Invariant: all lie above the floor.
+	refilled index
+
 	hard        HardState
 	hasHard     bool
 	hardSegment uint32 // where the newest hard state record lies; 0 for nowhere yet
@@ -43,7 +47,12 @@ type termRun struct{ first, term uint64 }
 // rename. Zero for none.
 type replacement struct{ from, before uint64 }
 
-func newGroup(id entry.GroupID) *group { return &group{id: id, places: newIndex()} }
+func newGroup(id entry.GroupID) *group {
+	return &group{id: id, places: newIndex(), refilled: newIndex()}
+}
+
+// committed is an index up to which the group's own entries are final.
+func (g *group) committed() uint64 { return max(g.hard.Commit, g.floor.Index) }
 
 // setTerm notes an entry's term. Terms rise with the index (Raft, section
 // 5.3), but after compaction entries may be met out of order at opening.

@@ -64,6 +64,21 @@ func (c *chunk) find(slot uint8) *place {
 	return nil
 }
 
+// within appends the indexes of chunk n that are held and lie in after < i <=
+// upto, in ascending order.
+func (x *index) within(dst []uint64, n, after, upto uint64) []uint64 {
+	c := x.chunks[n]
+	if c == nil {
+		return dst
+	}
+	for slot := range uint64(chunkEntries) {
+		if i := n*chunkEntries + slot; i > after && i <= upto && c.find(uint8(slot)) != nil {
+			dst = append(dst, i)
+		}
+	}
+	return dst
+}
+
 // put sets the place of entry i. REQUIRES: find(i) == nil.
 func (x *index) put(i uint64, p place) {
 	c := x.chunks[i/chunkEntries]

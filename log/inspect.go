@@ -14,9 +14,10 @@ type RecordInfo struct {
 	File        string // path of the segment
 	Offset      int64  // of the record in it
 	Sequence    uint64 // its ordinal in the log, from 1
-	Kind        string // entry, moved, hardstate, synced, front
+	Kind        string // entry, moved, hardstate, synced, front, refill
 	Group       entry.GroupID
 	Term, Index uint64
+	EntryKind   uint8     // Entry.Kind of a record with an entry
 	HardState   HardState // of a hardstate record
 	Size        int       // of the payload, in bytes
 }
@@ -121,7 +122,7 @@ func Inspect(dir string, fn func(RecordInfo) error) (err error) {
 		_, err := s.scan(k, func(path string, r record) error {
 			info := RecordInfo{
 				File: path, Offset: r.offset, Sequence: sequence, Kind: r.kind.String(),
-				Group: r.group, Term: r.term, Index: r.index, Size: int(r.size - headerSize),
+				Group: r.group, Term: r.term, Index: r.index, EntryKind: r.entryKind, Size: int(r.size - headerSize),
 			}
 			if r.kind == kindHardState {
 				info.HardState = HardState{Term: r.term, Vote: r.vote, Commit: r.index}

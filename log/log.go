@@ -6,13 +6,16 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 )
 
-// Entry is one raft entry. Payload is opaque to the log.
+// Entry is one raft entry. Kind and Payload are opaque to the log; Kind is
+// raft's type of the entry, 0 (a normal one) to 15.
 type Entry struct {
 	Term, Index uint64
+	Kind        uint8
 	Payload     []byte
 }
 
@@ -119,10 +122,16 @@ func Open(dir string, o Options) (*Log, error) { return open(dir, o, osFiles{}) 
 // until Done is called. It blocks while more waits than Options.QueueBytes or
 // QueueAppends. After Close, Done is called with ErrClosed before it returns.
 func (l *Log) Append(a Append) {
-	if !l.queue.push(a) && a.Done != nil {
+	if !l.queue.push(a, false) && a.Done != nil {
 		a.Done(ErrClosed)
 	}
 }
+
+// Pending returns when the oldest append (or Refill) that has not been told
+// done was handed over, and whether there is one: how long a disk that hangs
+// has been hanging. An append that Append itself still holds back does not
+// count; what it waits for does. Never waits for I/O.
+func (l *Log) Pending() (oldest time.Time, ok bool) { return l.queue.oldest() }
 
 // Bounds returns the positions of the group's first and last entry above its
 // floor, the range that is replayed after a restart. When it is empty, last is
@@ -195,10 +204,11 @@ func (l *Log) Release(id entry.GroupID, indexes ...uint64) {
 	}
 }
 
-// Retain is called once after a restart and replay: it releases every entry at
-// or below the floor for which live is false. (Entries above it are released
-// by Release, which must also be told what replay releases.) live is called
-// without a lock held, in no order. O(entries below the floor).
+// Retain is called once after a restart and replay, and after a Checkpoint that
+// replaced the log: it releases every entry at or below the floor for which
+// live is false. (Entries above it are released by Release, which must also be
+// told what replay releases.) live is called without a lock held, in no order.
+// O(entries below the floor).
 func (l *Log) Retain(id entry.GroupID, live func(index uint64) bool) {
 	l.mu.RLock()
 	var chunks []uint64
@@ -226,12 +236,7 @@ func (l *Log) belowFloor(dst []uint64, id entry.GroupID, chunk uint64) []uint64 
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	g := l.mu.known(id)
-	for i := chunk * chunkEntries; i < (chunk+1)*chunkEntries && i <= g.floor.Index; i++ {
-		if g.places.find(i) != nil {
-			dst = append(dst, i)
-		}
-	}
-	return dst
+	return g.places.within(dst, chunk, 0, g.floor.Index)
 }
 
 // Identity is the broker's incarnation: a random number, never 0, made with

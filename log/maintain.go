@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -38,6 +39,10 @@ type maintainer struct {
 	behind atomic.Bool   // disk is close to its bound: batches are to be small
 	over   atomic.Bool   // disk is above its bound: batches are to wait a little
 	relief chan struct{} // cap 1: over has become false
+
+	// compacting is held while a segment is compacted, and while a checkpoint
+	// takes the place of a group's log.
+	compacting sync.Mutex
 }
 
 func newMaintainer(l *Log) *maintainer {
@@ -139,6 +144,8 @@ func (m *maintainer) assess() bool {
 // has the front move past it and past every dead one that follows, and
 // unlinks them.
 func (m *maintainer) compactOldest() error {
+	m.compacting.Lock()
+	defer m.compacting.Unlock()
 	oldest, live := m.oldest()
 	if live > 0 {
 		if err := m.moveLive(oldest); err != nil {
@@ -205,7 +212,7 @@ func (m *maintainer) moveLive(s *segment) error {
 	}
 	err = side.each(func(r record) bool {
 		from := place{segment: s.id, offset: uint32(r.offset), size: uint32(r.size)}
-		if r.kind != kindEntry && r.kind != kindMoved || !m.isAt(r, from) {
+		if !r.isEntry() || !m.isAt(r, from) {
 			return true
 		}
 		limit := pieceBytes
@@ -239,8 +246,8 @@ func (m *maintainer) read(s *segment, r record, from place) (movedRecord, error)
 	if err := m.log.readAt(s, b, r.offset); err != nil {
 		return movedRecord{}, err
 	}
-	payload, err := verify(b, r.group, r.index, located{from, s})
-	return movedRecord{record: r, from: from, payload: payload}, err
+	whole, payload, err := verify(b, r.group, r.index, located{from, s})
+	return movedRecord{record: whole, from: from, payload: payload}, err
 }
 
 // sideIndexOf loads a sealed segment's side index, or builds it.

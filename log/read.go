@@ -30,8 +30,12 @@ func (l *Log) locate(id entry.GroupID, i uint64) (located, error) {
 }
 
 func (l *Log) locateLocked(id entry.GroupID, i uint64) (located, error) {
-	if g := l.mu.known(id); g != nil {
-		if p := g.places.find(i); p != nil {
+	if g := l.mu.groups[id]; g != nil {
+		p := g.places.find(i)
+		if p == nil {
+			p = g.refilled.find(i)
+		}
+		if p != nil {
 			return located{*p, l.mu.segment(p.segment)}, nil
 		}
 	}
@@ -42,10 +46,17 @@ func (l *Log) locateLocked(id entry.GroupID, i uint64) (located, error) {
 // verified: ErrNotFound, a *DamagedError, or an I/O error. One pread; never
 // waits for an fsync. Entries below the floor are served until released.
 func (l *Log) Read(id entry.GroupID, index uint64, dst []byte) ([]byte, error) {
+	e, err := l.ReadEntry(id, index, dst)
+	return e.Payload, err
+}
+
+// ReadEntry is Read for the entry as a whole: Term, which Log.Term does not
+// tell below the floor, and Kind come with it.
+func (l *Log) ReadEntry(id entry.GroupID, index uint64, dst []byte) (Entry, error) {
 	for {
 		at, err := l.locate(id, index)
 		if err != nil {
-			return nil, err
+			return Entry{}, err
 		}
 		// The record is read as a whole into dst and its payload moved down:
 		// that costs less than a second pread.
@@ -55,13 +66,13 @@ func (l *Log) Read(id entry.GroupID, index uint64, dst []byte) ([]byte, error) {
 			if l.movedAway(id, index, at) && !errors.Is(err, ErrClosed) {
 				continue
 			}
-			return nil, err
+			return Entry{}, err
 		}
-		payload, err := verify(dst, id, index, at)
+		r, payload, err := verify(dst, id, index, at)
 		if err != nil {
-			return nil, err
+			return Entry{}, err
 		}
-		return dst[:copy(dst, payload)], nil
+		return Entry{Term: r.term, Index: index, Kind: r.entryKind, Payload: dst[:copy(dst, payload)]}, nil
 	}
 }
 
@@ -82,15 +93,15 @@ func (l *Log) movedAway(id entry.GroupID, index uint64, from located) bool {
 }
 
 // verify checks a record that was read for an entry.
-func verify(b []byte, id entry.GroupID, index uint64, at located) ([]byte, error) {
+func verify(b []byte, id entry.GroupID, index uint64, at located) (record, []byte, error) {
 	r, payload, err := parseRecord(b, at.file.first, int64(at.offset))
 	if err == nil && (r.group != id || r.index != index) {
 		err = fmt.Errorf("group %d, index %d found instead of group %d, index %d", r.group, r.index, id, index)
 	}
 	if err != nil {
-		return nil, &DamagedError{File: at.file.path, Offset: int64(at.offset), Reason: err.Error()}
+		return record{}, nil, &DamagedError{File: at.file.path, Offset: int64(at.offset), Reason: err.Error()}
 	}
-	return payload, nil
+	return r, payload, nil
 }
 
 // ReadRange calls fn for each entry from first to last, both included, reading
@@ -122,12 +133,11 @@ func (l *Log) ReadRange(id entry.GroupID, first, last uint64, fn func(Entry) err
 			} else if err != nil {
 				return err
 			}
-			payload, err := verify(b, id, i, places[k])
+			r, payload, err := verify(b, id, i, places[k])
 			if err != nil {
 				return err
 			}
-			r, _, _ := parseHeader(b, int64(len(b)))
-			if err := fn(Entry{Term: r.term, Index: i, Payload: payload}); err != nil {
+			if err := fn(Entry{Term: r.term, Index: i, Kind: r.entryKind, Payload: payload}); err != nil {
 				return err
 			}
 			i++

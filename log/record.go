@@ -18,6 +18,7 @@ const (
 	kindHardState kind = 3 // term and vote, commit as index; payload: 8 bytes vote
 	kindSynced    kind = 4 // all that precedes it in the log was synced before it was written
 	kindFront     kind = 5 // segments before that of sequence index are dropped
+	kindRefill    kind = 6 // an entry below a checkpoint to come; nothing to the group until the floor reaches it
 )
 
 func (k kind) String() string {
@@ -32,6 +33,8 @@ func (k kind) String() string {
 		return "synced"
 	case kindFront:
 		return "front"
+	case kindRefill:
+		return "refill"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
@@ -41,19 +44,30 @@ const (
 	voteSize   = 8
 	// maxRecord keeps a record's size within a place's 32 bits.
 	maxRecord = math.MaxUint32
+	// maxEntryKind is the highest Entry.Kind: it shares a byte with the
+	// record's kind, so that records of before it was kept read as 0.
+	maxEntryKind   = 0x0f
+	recordKindMask = 0x0f
+	entryKindShift = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // record is a record's header and place, without its payload.
 type record struct {
-	kind   kind
-	group  entry.GroupID
-	term   uint64
-	index  uint64
-	vote   uint64 // of a hard state
-	offset int64  // of the record in its segment, after the length prefix
-	size   int64  // of header and payload
+	kind      kind
+	entryKind uint8 // Entry.Kind; side indexes do not have it
+	group     entry.GroupID
+	term      uint64
+	index     uint64
+	vote      uint64 // of a hard state
+	offset    int64  // of the record in its segment, after the length prefix
+	size      int64  // of header and payload
+}
+
+// isEntry tells whether r has an entry's body.
+func (r record) isEntry() bool {
+	return r.kind == kindEntry || r.kind == kindMoved || r.kind == kindRefill
 }
 
 // framed is the number of bytes that a record of the given size takes in a
@@ -82,7 +96,7 @@ func placeSeed(segment uint64, offset int64) uint32 {
 
 // appendHeader appends r's header with a zero checksum; seal fills it in.
 func appendHeader(dst []byte, r record) []byte {
-	dst = append(dst, 0, 0, 0, 0, byte(r.kind))
+	dst = append(dst, 0, 0, 0, 0, byte(r.kind)|r.entryKind<<entryKindShift)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(r.group))
 	dst = binary.LittleEndian.AppendUint64(dst, r.term)
 	return binary.LittleEndian.AppendUint64(dst, r.index)
@@ -100,14 +114,18 @@ func parseHeader(b []byte, size int64) (r record, sum uint32, err error) {
 		return record{}, 0, fmt.Errorf("record of %d bytes is shorter than a header", size)
 	}
 	r = record{
-		kind:  kind(b[4]),
-		group: entry.GroupID(binary.LittleEndian.Uint32(b[5:])),
-		term:  binary.LittleEndian.Uint64(b[9:]),
-		index: binary.LittleEndian.Uint64(b[17:]),
-		size:  size,
+		kind:      kind(b[4] & recordKindMask),
+		entryKind: b[4] >> entryKindShift,
+		group:     entry.GroupID(binary.LittleEndian.Uint32(b[5:])),
+		term:      binary.LittleEndian.Uint64(b[9:]),
+		index:     binary.LittleEndian.Uint64(b[17:]),
+		size:      size,
+	}
+	if r.entryKind != 0 && !r.isEntry() {
+		return record{}, 0, fmt.Errorf("%v record with the kind of an entry", r.kind)
 	}
 	switch payload := size - headerSize; r.kind {
-	case kindEntry, kindMoved:
+	case kindEntry, kindMoved, kindRefill:
 	case kindHardState:
 		if payload != voteSize {
 			return record{}, 0, fmt.Errorf("hard state with %d bytes of payload", payload)

@@ -101,7 +101,7 @@ func nextSide(b []byte, prev record) (r record, rest []byte, ok bool) {
 	tag := b[0]
 	b = b[1:]
 	r = record{kind: kind(tag & sideKindMask), group: prev.group, index: prev.index + 1, term: prev.term}
-	if r.kind < kindEntry || r.kind > kindFront || tag > sideKindMask|sideSameGroup|sideNextIndex|sideSameTerm {
+	if r.kind < kindEntry || r.kind > kindRefill || tag > sideKindMask|sideSameGroup|sideNextIndex|sideSameTerm {
 		return record{}, nil, false
 	}
 	ok = true

@@ -60,7 +60,7 @@ type staged struct {
 type task struct {
 	moved []movedRecord
 	front *segment     // if set: drop the segments before it
-	run   func() error // if set: called after everything that was appended before it
+	run   func() error // if set: called once everything that was appended before it is durable
 	done  chan<- error // capacity 1
 }
 
@@ -234,7 +234,9 @@ func (w *writer) stage(items []item, t *task) error {
 		w.stageTask(t)
 	}
 	for k := range items {
-		if err := w.stageAppend(&items[k].Append); err != nil {
+		if items[k].refill {
+			w.stageRefill(&items[k].Append)
+		} else if err := w.stageAppend(&items[k].Append); err != nil {
 			return err
 		}
 	}
@@ -260,10 +262,10 @@ func (w *writer) stageAppend(a *Append) error {
 		if e.Index < lowest || e.Index > max(g.writeLast, floor)+1 {
 			return fmt.Errorf("%w: group %d: index %d after entries %d…%d", ErrInvalidAppend, a.Group, e.Index, floor+1, g.writeLast)
 		}
-		if int64(len(e.Payload)) > maxRecord-headerSize {
-			return fmt.Errorf("%w: group %d: index %d: payload of %d bytes", ErrInvalidAppend, a.Group, e.Index, len(e.Payload))
+		if err := checkEntry(a.Group, e); err != nil {
+			return err
 		}
-		w.add(record{kind: kindEntry, group: a.Group, term: e.Term, index: e.Index}, e.Payload, place{})
+		w.stageEntry(kindEntry, a.Group, e)
 		g.writeLast = e.Index
 	}
 	if len(a.Entries) > 0 && w.log.options.Fsync == Always {
@@ -289,6 +291,18 @@ func (w *writer) stageAppend(a *Append) error {
 		}
 	}
 	return nil
+}
+
+// checkEntry tells whether a record can hold e.
+func checkEntry(id entry.GroupID, e *Entry) error {
+	if e.Index == 0 || int64(len(e.Payload)) > maxRecord-headerSize || e.Kind > maxEntryKind {
+		return fmt.Errorf("%w: group %d: index %d: kind %d, payload of %d bytes", ErrInvalidAppend, id, e.Index, e.Kind, len(e.Payload))
+	}
+	return nil
+}
+
+func (w *writer) stageEntry(k kind, id entry.GroupID, e *Entry) {
+	w.add(record{kind: k, entryKind: e.Kind, group: id, term: e.Term, index: e.Index}, e.Payload, place{})
 }
 
 // group returns a group and its floor's index.
@@ -318,8 +332,8 @@ func (w *writer) stageHard(g *group) {
 func (w *writer) stageTask(t *task) {
 	for k := range t.moved {
 		m := &t.moved[k]
-		if w.stillAt(m.group, m.index, m.from) {
-			w.add(record{kind: kindMoved, group: m.group, term: m.term, index: m.index}, m.payload, m.from)
+		if k := w.moveAs(m.group, m.index, m.from); k != 0 {
+			w.add(record{kind: k, entryKind: m.entryKind, group: m.group, term: m.term, index: m.index}, m.payload, m.from)
 		}
 	}
 	if t.front != nil {
@@ -329,9 +343,9 @@ func (w *writer) stageTask(t *task) {
 		w.add(record{kind: kindFront, index: t.front.first}, nil, place{})
 		w.dropped += int(t.front.id - w.oldest())
 	}
-	if t.run == nil {
-		w.mustSync = true // what is moved must be durable before its origin is unlinked
-	}
+	// What is moved must be durable before its origin is unlinked, and what was
+	// appended before a checkpoint is to take effect.
+	w.mustSync = true
 }
 
 func (w *writer) oldest() uint32 {
@@ -340,10 +354,10 @@ func (w *writer) oldest() uint32 {
 	return w.log.mu.segments[0].id
 }
 
-func (w *writer) stillAt(id entry.GroupID, i uint64, at place) bool {
+func (w *writer) moveAs(id entry.GroupID, i uint64, from place) kind {
 	w.log.mu.RLock()
 	defer w.log.mu.RUnlock()
-	return w.log.mu.isAt(id, i, at)
+	return w.log.mu.moveAs(id, i, from)
 }
 
 // hardBefore lists the groups whose hard state lies in a segment before id.
