@@ -269,6 +269,7 @@ func TestBehaviour27UpdateSecret(t *testing.T) {
 }
 
 func TestBehaviour27Heartbeats(t *testing.T) {
+	t.Parallel()
 	_, address := serveFront(t, memoryBroker(t, 1))
 	c := openRaw(t, address, rawOptions{heartbeat: 1})
 	quiet := time.Now()
@@ -291,6 +292,7 @@ func TestBehaviour27Heartbeats(t *testing.T) {
 }
 
 func TestBehaviour27AnyTrafficCounts(t *testing.T) {
+	t.Parallel()
 	_, address := serveFront(t, memoryBroker(t, 1))
 	c := openRaw(t, address, rawOptions{heartbeat: 1})
 	c.openChannel(1)

@@ -68,27 +68,9 @@ func TestChurnLosesAndDoublesNothing(t *testing.T) {
 	var publishing, consuming sync.WaitGroup
 	for p := range publishers {
 		publishing.Go(func() {
-			ch := openChannel(t, dial(t, address))
-			if err := ch.Confirm(false); err != nil {
-				t.Error(err)
-				return
-			}
 			random := rand.New(rand.NewPCG(seed, uint64(p)))
-			for i := range each {
-				body := fmt.Sprintf("%d-%d", p, i)
-				key := fmt.Sprint("q", random.IntN(queues))
-				c, err := ch.PublishWithDeferredConfirm("", key, false, false, amqp091.Publishing{Body: []byte(body)})
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				consuming.Go(func() {
-					if ok, err := c.WaitContext(ctx); ok && err == nil {
-						l.confirm(body)
-					} else {
-						t.Errorf("%s: %v, %v", body, ok, err)
-					}
-				})
+			if err := publishConfirmed(ctx, dial(t, address), p, each, random, l, queues); err != nil {
+				t.Error(err)
 			}
 		})
 	}
@@ -126,6 +108,33 @@ func TestChurnLosesAndDoublesNothing(t *testing.T) {
 	if len(l.fresh) > 0 {
 		t.Errorf("delivered again without being marked: %v", l.fresh)
 	}
+}
+
+// publishConfirmed publishes messages to random queues and waits for all confirms.
+func publishConfirmed(ctx context.Context, c *amqp091.Connection, p, each int, random *rand.Rand, l *ledger, queues int) error {
+	ch, err := c.Channel()
+	if err != nil {
+		return err
+	}
+	if err := ch.Confirm(false); err != nil {
+		return err
+	}
+	confirms := make([]*amqp091.DeferredConfirmation, each)
+	body := func(i int) string { return fmt.Sprintf("%d-%d", p, i) }
+	for i := range confirms {
+		message := amqp091.Publishing{Body: []byte(body(i))}
+		confirms[i], err = ch.PublishWithDeferredConfirm("", fmt.Sprint("q", random.IntN(queues)), false, false, message)
+		if err != nil {
+			return err
+		}
+	}
+	for i, confirm := range confirms {
+		if ok, err := confirm.WaitContext(ctx); !ok || err != nil {
+			return fmt.Errorf("%s: %v, %w", body(i), ok, err)
+		}
+		l.confirm(body(i))
+	}
+	return nil
 }
 
 // testSeed replays a run when it isn't 0.

@@ -86,10 +86,7 @@ func serveFront(t testing.TB, b *Broker, change ...func(*frontConfig)) (*front, 
 		f(&config)
 	}
 	f := newFront(b, config)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenLoopback(t)
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(l) }()
 	t.Cleanup(func() {
@@ -101,6 +98,15 @@ func serveFront(t testing.TB, b *Broker, change ...func(*frontConfig)) (*front, 
 		}
 	})
 	return f, l.Addr().String()
+}
+
+func listenLoopback(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 type groupID = entry.GroupID

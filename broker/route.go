@@ -88,14 +88,14 @@ func (rc *routeCache) byHeaders(c *conn, r *route, properties amqp.RawProperties
 
 // make routes. Without headers it finds out whether they are needed.
 func (rc *routeCache) make(c *conn, exchange, key []byte, headers func() amqp.Table) (*route, error) {
-	r := &route{exchange: append([]byte(nil), exchange...), key: append([]byte(nil), key...)}
+	name := topology.StripName(string(exchange))
+	r := &route{exchange: []byte(name), key: append([]byte(nil), key...)}
 	if headers == nil {
 		headers = func() amqp.Table {
 			r.byHeaders = true
 			return nil
 		}
 	}
-	name := topology.StripName(string(exchange))
 	var routing error
 	err := c.firstRefusal(c.may(topology.Write, topology.ExchangeKind, name), func(s *topology.State) *amqp.Error {
 		x := s.Exchange(c.vhost, name)
