@@ -26,6 +26,7 @@ type keeper struct {
 	snapshot func() func(io.Writer) error
 
 	// Owned by the loop.
+	ready    *readyCheckpoint
 	since    int64 // payload bytes applied since the last checkpoint
 	size     int64 // of the last checkpoint
 	at       entry.Position
@@ -39,13 +40,25 @@ func (k *keeper) note(term, index uint64, size int) {
 	k.since += int64(size) + 64
 }
 
-// turn starts a checkpoint when one is due. l is the loop that owns k.
+// readyCheckpoint is a state that is to be written.
+type readyCheckpoint struct {
+	at    entry.Position
+	write func(io.Writer) error
+}
+
+// turn takes a checkpoint when one is due, and writes it as soon as no mirror
+// needs the log below it any more, within the bounds of KeepFrom: a mirror that
+// lags is served from the log. l is the loop that owns k.
 func (k *keeper) turn(l *loop) {
-	if k.since < max(minCheckpointBytes, 4*k.size) || k.busy() {
+	if k.ready == nil && !k.busy() && k.since >= max(minCheckpointBytes, 4*k.size) {
+		k.ready = &readyCheckpoint{k.applied, k.snapshot()}
+		k.since = 0
+	}
+	if k.ready == nil || k.node.KeepFrom() < k.ready.at.Index {
 		return
 	}
-	at, write := k.applied, k.snapshot()
-	k.since = 0
+	at, write := k.ready.at, k.ready.write
+	k.ready = nil
 	finished := make(chan struct{})
 	k.finished = finished
 	go func() {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -91,12 +92,17 @@ func (g *topologyGroup) follow() { g.attendance.follow() }
 
 func (g *topologyGroup) refused(error) { g.applied.Broadcast() }
 
-// snapshot writes the state at once: unlike a queue group's it is small.
+// snapshot encodes the state at once: unlike a queue group's it is small, and
+// by the time it is written the state has gone on.
 func (g *topologyGroup) snapshot() func(io.Writer) error {
+	var b bytes.Buffer
+	err := g.mu.state.Checkpoint(&b) // Only this goroutine changes it.
 	return func(w io.Writer) error {
-		g.mu.RLock()
-		defer g.mu.RUnlock()
-		return g.mu.state.Checkpoint(w)
+		if err != nil {
+			return err
+		}
+		_, err := w.Write(b.Bytes())
+		return err
 	}
 }
 
