@@ -276,10 +276,17 @@ func promised(standings []Standing) []Standing {
 func (e *Elector) campaign(now time.Time, standings []Standing, waits, clean bool) {
 	place := slices.IndexFunc(standings, func(s Standing) bool { return s.Broker == e.config.Self })
 	switch {
-	case place < 0 || e.leaving:
+	case place < 0:
 		return
 	case waits && clean && standings[place].Position != standings[0].Position:
-		return // Only one that holds all can follow without loss.
+		// Only one that holds all can follow without loss, if it can at all.
+		if clean = false; now.Sub(e.round.opened) < e.config.Timing.Patience {
+			return
+		}
+	}
+	switch {
+	case e.leaving && !(waits && clean): // else it leads, and hands over at once
+		return
 	case now.Before(e.round.ready.Add(time.Duration(place) * e.config.Timing.StandBy)), now.Before(e.round.next):
 		return
 	case e.local.Role == Candidate && now.Sub(e.round.campaigned) < e.config.Timing.Candidacy && !e.splits(now):

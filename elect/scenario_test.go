@@ -244,14 +244,7 @@ func TestAQuorumBelowAMajorityWaitsForPositions(t *testing.T) {
 		w := newWorld(t, seed+1, 5, 2)
 		old := w.settle()
 		w.run(time.Second)
-		// One mirror alone gets what is confirmed next.
-		held := w.others(old)[3]
-		for _, n := range w.others(old) {
-			if n != held {
-				w.slow[n.id] = true
-			}
-		}
-		w.run(500 * millisecond)
+		held := w.onlyAt(old)
 		w.pause(held)
 		w.kill(old)
 		w.run(4 * time.Second)
@@ -287,6 +280,47 @@ func TestPatienceEndsInAnUncleanPromotion(t *testing.T) {
 		if _, unclean := n.promoted.Counts(); unclean != 1 {
 			t.Errorf("%s was not told", n.name)
 		}
+	}
+}
+
+// onlyAt makes one mirror hold what the leader confirms for half a second, and
+// returns it.
+func (w *world) onlyAt(leader *node) *node {
+	held := w.others(leader)[3]
+	for _, n := range w.others(leader) {
+		w.slow[n.id] = n != held
+	}
+	w.run(500 * millisecond)
+	return held
+}
+
+func TestABrokerThatStopsLeadsIfItAloneHoldsAll(t *testing.T) {
+	w := newWorld(t, 1, 5, 2)
+	old := w.settle()
+	w.run(time.Second)
+	held := w.onlyAt(old)
+	held.elector.HandOver(w.now)
+	w.kill(old)
+	if took, l := w.leaderless(old); l != held || took > 200*millisecond {
+		w.fatalf("%s leads after %v", l.name, took)
+	}
+	clear(w.slow)
+	w.run(500 * millisecond)
+	if l := w.leader(); l == nil || l == held || w.unclean > 0 {
+		w.fatalf("%v leads, %d unclean", l, w.unclean)
+	}
+}
+
+func TestPatienceEndsAlsoForTheOneThatHoldsAll(t *testing.T) {
+	w := newWorld(t, 1, 5, 2)
+	old := w.settle()
+	w.run(time.Second)
+	held := w.onlyAt(old)
+	w.mute = held // Its positions are heard, but it cannot be elected.
+	w.kill(old)
+	took, l := w.leaderless(old)
+	if l == held || took < 5*time.Second || took > 6*time.Second || w.unclean != 1 {
+		w.fatalf("%s leads after %v, %d unclean", l.name, took, w.unclean)
 	}
 }
 

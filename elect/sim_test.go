@@ -21,7 +21,7 @@ type chaos struct {
 	// back is when a dead, paused, hung or cut node is to be well again.
 	back map[*node]time.Time
 
-	deposed, promotions int
+	promotions int
 }
 
 func newChaos(t *testing.T, seed uint64, size, quorum int) *chaos {

@@ -54,19 +54,12 @@ type world struct {
 		io.Writer
 		Sum64() uint64
 	}
-	// campaigned is when who did.
-	campaigns []campaigned
 	// onLeader is called when a node becomes leader.
 	onLeader func(n *node, p Promotion)
 }
 
 // confirmation says which proposal a leader of term confirmed.
 type confirmation struct{ proposal, term uint64 }
-
-type campaigned struct {
-	when time.Time
-	who  string
-}
 
 type packet struct {
 	due      time.Time
@@ -567,7 +560,6 @@ func (w *world) do(n *node, a Action) {
 	case Forget:
 		w.check(n.raft.ForgetLeader())
 	case Campaign:
-		w.campaigns = append(w.campaigns, campaigned{w.now, n.name})
 		if term := n.raft.BasicStatus().GetTerm(); a.Term != 0 && term+1 < a.Term {
 			before, from := a.Term-1, uint64((n.id+1)%len(w.nodes)+1)
 			_ = n.raft.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), From: &from, Term: &before})
