@@ -51,7 +51,7 @@ func (w *world) steady(l *node, d time.Duration) {
 	}
 }
 
-var scenarioSeeds = flag.Int("elect.seeds", 12, "seeds of each timed scenario")
+var scenarioSeeds = flag.Int("elect.seeds", 6, "seeds of each timed scenario")
 
 func TestHowLongAGroupHasNoLeader(t *testing.T) {
 	cases := []struct {

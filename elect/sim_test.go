@@ -11,7 +11,7 @@ import (
 
 var (
 	simSeed    = flag.Uint64("sim.seed", 0, "play only this seed")
-	simRuns    = flag.Int("sim.runs", 6, "seeds to play")
+	simRuns    = flag.Int("sim.runs", 3, "seeds to play")
 	simSeconds = flag.Int("sim.seconds", 15, "virtual seconds of a run")
 )
 

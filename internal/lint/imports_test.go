@@ -49,6 +49,7 @@ var harness = []string{"internal/crashtest", "internal/testcluster", "internal/s
 // pure rooms have no I/O, clock, randomness or goroutine of their own.
 var pure = map[string][]string{
 	"queue":             {"net", "os", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "log/slog"},
+	"elect":             {"net", "os", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "log/slog"},
 	"internal/topology": {"net", "os", "net/http", "math/rand", "math/rand/v2", "log/slog"},
 	"internal/entry":    {"net", "os", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "log/slog"},
 }
