@@ -320,6 +320,7 @@ func TestClientThatDoesNotReadCostsBoundedMemory(t *testing.T) {
 			b = amqp.AppendContent(b, 1, 4096, []byte{0, 0}, make([]byte, 4000))
 			b = bytes.Repeat(b, 256)
 			// 200 MB, if the broker read them all.
+			c.socket.SetWriteDeadline(time.Now().Add(2 * time.Second))
 			for range 200 {
 				if _, err := c.socket.Write(b); err != nil {
 					return
@@ -332,7 +333,6 @@ func TestClientThatDoesNotReadCostsBoundedMemory(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		c := openChannelRaw(t, address)
-		c.socket.SetWriteDeadline(time.Now().Add(2 * time.Second))
 		do(c)
 		runtime.GC()
 		runtime.ReadMemStats(&after)
@@ -417,6 +417,9 @@ func TestConnectionsAreListedAndCanBeClosed(t *testing.T) {
 	channels := f.listChannels()
 	if len(channels) != 1 || channels[0].Name != name+" (1)" || channels[0].Consumers != 1 || channels[0].Prefetch != 7 {
 		t.Errorf("%+v", channels)
+	}
+	if got := f.ownerName(f.connections.list()[0].id); got != name {
+		t.Errorf("owner %q", got)
 	}
 	consumers := f.consumersOf(b.findQueue("/", "q").ID)
 	if len(consumers) != 1 || consumers[0].Tag != "t" || consumers[0].Connection != name || consumers[0].Prefetch != 7 {
