@@ -46,7 +46,7 @@ type channel struct {
 	busy   chan struct{}
 
 	mode      atomic.Uint32 // a channelMode
-	published uint64        // publishes in confirm mode: the last one's tag
+	published atomic.Uint64 // publishes in confirm mode: the last one's tag
 	incoming  incoming
 	tx        *transaction
 	lastQueue string // the queue that an empty name means

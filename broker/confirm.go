@@ -17,6 +17,8 @@ type confirms struct {
 	channel uint16
 	listed  bool // in outbox.mu.confirms
 	closed  bool // the channel is gone: nothing is told
+	// settled is how many tags settle was called with.
+	settled uint64
 	// low is the tag up to which everything is settled and told.
 	low uint64
 	// words has a bit for every tag settled above low; words[0] is for tags
@@ -35,6 +37,7 @@ type tagRange struct {
 
 // settle records that the publishes first to last are confirmed, or refused.
 func (c *confirms) settle(first, last uint64, nack bool) {
+	c.settled += last - first + 1
 	if n := len(c.waiting); n > 0 && c.waiting[n-1].last+1 == first && c.waiting[n-1].nack == nack {
 		c.waiting[n-1].last = last
 		return

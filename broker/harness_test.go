@@ -121,3 +121,9 @@ type stuckOver struct {
 }
 
 func (s stuckOver) submit(sub *submission) { s.stuck.bytes.Add(int64(len(sub.ops))) }
+
+// refusingOver is a group that refuses every submission, as one does whose log
+// has failed.
+type refusingOver struct{ queueGroup }
+
+func (refusingOver) submit(sub *submission) { go sub.finish(outcome{err: errStopping}) }

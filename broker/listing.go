@@ -51,6 +51,20 @@ func hostPort(address net.Addr) (string, int) {
 	return address.String(), 0
 }
 
+// ownerName is the name of the connection with an id, the owner of an exclusive
+// queue; the id itself where the connection isn't here.
+func (f *front) ownerName(id string) string {
+	if id == "" {
+		return ""
+	}
+	for _, c := range f.connections.list() {
+		if c.id == id {
+			return c.name
+		}
+	}
+	return id
+}
+
 // listChannels returns the open channels of all connections.
 func (f *front) listChannels() []admin.Channel {
 	var list []admin.Channel
@@ -89,7 +103,10 @@ func (ch *channel) describe() admin.Channel {
 	d.PeerHost, d.PeerPort = hostPort(c.socket.RemoteAddr())
 	c.out.mu.Lock()
 	d.Consumers = len(ch.tags)
+	settled := ch.confirms.settled
 	c.out.mu.Unlock()
+	// Read after what is settled, so that it is never below it.
+	d.Unconfirmed = ch.published.Load() - settled
 	return d
 }
 

@@ -208,8 +208,7 @@ func (ch *channel) nextTag() uint64 {
 	if ch.mode.Load() != modeConfirm {
 		return 0
 	}
-	ch.published++
-	return ch.published
+	return ch.published.Add(1)
 }
 
 // finish hands a whole message to the lanes of its queues.

@@ -161,7 +161,7 @@ func (s source) describe(records []*topology.Queue) []admin.Queue {
 		queues[i] = admin.Queue{
 			Vhost: q.Vhost, Name: q.Name, Durable: q.Durable, Exclusive: q.Exclusive, AutoDelete: q.AutoDelete,
 			Arguments: q.Arguments, Type: q.Type, AckQuorum: q.AckQuorum, Group: uint32(q.Group),
-			Node: s.b.config.Name, Members: []string{s.b.config.Name}, Owner: q.Owner, State: "running",
+			Node: s.b.config.Name, Members: []string{s.b.config.Name}, Owner: s.b.front.ownerName(q.Owner), State: "running",
 		}
 	}
 	for id, places := range byGroup {
