@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -58,7 +59,10 @@ func TestALinkKeepsTheOrderOfMessagesForOneAndForSeveral(t *testing.T) {
 		"b3": func(k int) bool { return k%3 != 1 },
 	} {
 		r, k := c.live[name], -1
-		for _, h := range r.events {
+		r.mu.Lock()
+		events := slices.Clone(r.events)
+		r.mu.Unlock()
+		for _, h := range events {
 			if h.what != "message" {
 				continue
 			}
@@ -82,7 +86,7 @@ func TestMessagesOfAllSizesPassUnchanged(t *testing.T) {
 	source := rand.NewChaCha8([32]byte{1})
 	for _, size := range []int{
 		0, 1, 1000, 1<<20 - header - 1, 1<<20 - header, 1<<20 - header + 1,
-		1 << 20, 2 * (1<<20 - header), 5 << 20, 16 << 20, 64<<20 + 17, 100 << 20, 3,
+		1 << 20, 2 * (1<<20 - header), 5 << 20, 64<<20 + 17, 3,
 	} {
 		payload := make([]byte, size)
 		source.Read(payload)
@@ -148,8 +152,9 @@ func TestAReceiverThatTakesNothingFillsItsLink(t *testing.T) {
 	}
 	b2.awaitCount(t, "message", "b1", sent+1)
 	c.live["b3"].awaitCount(t, "message", "b1", 1)
+	told := b1.count("writable", "b2")
 	b2.b.Consumed(Gateway, "b1", sent*len(payload))
-	b1.awaitCount(t, "writable", "b2", 1)
+	b1.awaitCount(t, "writable", "b2", told+1)
 	if err := b1.b.SendLink(Gateway, []string{"b2"}, payload); err != nil {
 		t.Error(err)
 	}

@@ -2,7 +2,6 @@ package backbone
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -130,8 +129,12 @@ func BenchmarkBeatBesideBulk(b *testing.B) {
 				return
 			default:
 			}
-			if b1.b.SendLink(Replication, to, payload) != nil {
-				runtime.Gosched()
+			if b1.b.SendLink(Replication, to, payload) == nil {
+				continue
+			}
+			select {
+			case <-stop:
+			case <-time.After(time.Millisecond):
 			}
 		}
 	}()

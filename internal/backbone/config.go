@@ -46,7 +46,7 @@ type Config struct {
 	HoldBroken []Class
 
 	// MaxPayload bounds a frame in bytes; larger messages are split. At most
-	// 8 MiB. Default 2 MiB.
+	// 8 MiB. Default 1 MiB.
 	MaxPayload int
 	// MaxMessage bounds a message in bytes. Default 256 MiB.
 	MaxMessage int
@@ -56,8 +56,8 @@ type Config struct {
 	// nothing else is on its way. Default 16 MiB.
 	Window int
 	// Transit bounds, for each link, the bytes that are written but have not
-	// arrived: it must fit through the route within its write deadline of 1 s.
-	// Default 8 MiB.
+	// arrived: it must fit through the route within its write deadline of 1 s,
+	// on a slow network or a busy machine too. Default 4 MiB.
 	Transit int
 	// Silence is how long a peer may say nothing before it is down. Default 1 s.
 	Silence time.Duration
@@ -95,7 +95,7 @@ func (c Config) withDefaults() Config {
 		c.Cluster = "mirrormq"
 	}
 	if c.MaxPayload == 0 {
-		c.MaxPayload = 2 * mebibyte
+		c.MaxPayload = mebibyte
 	}
 	if c.MaxMessage == 0 {
 		c.MaxMessage = 256 * mebibyte
@@ -104,7 +104,7 @@ func (c Config) withDefaults() Config {
 		c.Window = 16 * mebibyte
 	}
 	if c.Transit == 0 {
-		c.Transit = 8 * mebibyte
+		c.Transit = 4 * mebibyte
 	}
 	if c.Silence == 0 {
 		c.Silence = time.Second

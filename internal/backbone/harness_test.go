@@ -2,7 +2,9 @@ package backbone
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -12,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 15 * time.Second
+const patience = 60 * time.Second
 
 // happening is one call of a handler, as it was.
 type happening struct {
@@ -106,16 +108,16 @@ func (r *recorder) PeerUp(name string, incarnation uint64) {
 
 func (r *recorder) PeerDown(name string) { r.note(happening{what: "down", peer: name}) }
 
-// await waits until the condition holds; it is called with mu held.
+// await waits until the condition holds.
 func (r *recorder) await(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
 		r.mu.Lock()
-		ok, changed := condition(), r.changed
+		changed := r.changed
 		r.mu.Unlock()
-		if ok {
+		if condition() {
 			return
 		}
 		select {
@@ -126,8 +128,10 @@ func (r *recorder) await(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// count is how many events of a kind there were. REQUIRES: mu held.
+// count is how many events of a kind there were.
 func (r *recorder) count(what, peer string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	n := 0
 	for _, h := range r.events {
 		if h.what == what && h.peer == peer {
@@ -137,8 +141,10 @@ func (r *recorder) count(what, peer string) int {
 	return n
 }
 
-// last is the latest event of a kind. REQUIRES: mu held.
+// last is the latest event of a kind.
 func (r *recorder) last(what, peer string) happening {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for n := len(r.events) - 1; n >= 0; n-- {
 		if r.events[n].what == what && r.events[n].peer == peer {
 			return r.events[n]
@@ -150,6 +156,8 @@ func (r *recorder) last(what, peer string) happening {
 func (r *recorder) awaitUp(t testing.TB, peers ...string) {
 	t.Helper()
 	r.await(t, fmt.Sprintf("%v up", peers), func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		for _, p := range peers {
 			if _, ok := r.up[p]; !ok {
 				return false
@@ -200,6 +208,9 @@ func newCluster(t testing.TB, n int, change func(c *Config)) *cluster {
 			own[n] = a
 		}
 		config := Config{Name: name, Peers: own, Incarnation: uint64(name[1]), Secret: "test"}
+		if os.Getenv("MIRRORMQ_LOG") != "" {
+			config.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("broker", name)
+		}
 		if change != nil {
 			change(&config)
 		}

@@ -97,11 +97,9 @@ func TestRoutesWithMutualTLS(t *testing.T) {
 	b2.awaitCount(t, "message", "b1", 1)
 	refused.await(t)
 	for _, r := range []*recorder{b1, b2} {
-		r.mu.Lock()
-		if n := r.count("up", "b3"); n != 0 {
+		if r.count("up", "b3") != 0 {
 			t.Error("a broker with a stranger's certificate came up")
 		}
-		r.mu.Unlock()
 	}
 }
 
