@@ -55,8 +55,9 @@ type Mirror struct {
 // voter is a member of the group as this broker sees it; this broker too.
 type voter struct {
 	name string
-	// up is what the backbone said last.
-	up bool
+	// up is what the backbone said last; leaving says that it has begun to stop
+	// since then: it hands on whatever it is given.
+	up, leaving bool
 
 	// What it said last in a round; told is when, zero when it counts no more.
 	told                       time.Time
@@ -248,6 +249,7 @@ func (e *Elector) Receive(now time.Time, from string, m Message) {
 		v.hearing, v.told = now, time.Time{}
 	case Handing:
 		e.handing = handing{to: m.Name, term: m.Term, reason: m.Reason, at: now}
+		v.leaving = v.leaving || m.Reason == HandedOver
 	case Leading:
 		e.hearAccount(now, from, m)
 	}
@@ -258,7 +260,7 @@ func (e *Elector) Receive(now time.Time, from string, m Message) {
 func (e *Elector) PeerUp(now time.Time, name string) {
 	e.wakes(now)
 	if v := e.voter(name); v != nil && !v.up {
-		v.up = true
+		v.up, v.leaving = true, false
 		if e.round != nil && name != e.config.Self {
 			e.send(name, e.missingMessage(now))
 		}
@@ -271,7 +273,7 @@ func (e *Elector) PeerUp(now time.Time, name string) {
 func (e *Elector) PeerDown(now time.Time, name string) {
 	e.wakes(now)
 	if v := e.voter(name); v != nil {
-		v.up, v.told, v.fenced, v.hearing = false, time.Time{}, false, time.Time{}
+		v.up, v.leaving, v.told, v.fenced, v.hearing = false, false, time.Time{}, false, time.Time{}
 	}
 	if name == e.leader.name && name != e.config.Self {
 		e.leader.gone = now

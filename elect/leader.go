@@ -24,6 +24,8 @@ type leader struct {
 	// gone is when the backbone lost its route, zero while it has not or the
 	// leader was heard again.
 	gone time.Time
+	// ordered says that an operator wanted it to lead.
+	ordered bool
 }
 
 // Beat takes a beat that broker from sent.
@@ -61,8 +63,8 @@ func (e *Elector) missing(now time.Time, silence time.Duration) bool {
 
 // follow takes name as the leader of term, for as long as a beat may take.
 func (e *Elector) follow(now time.Time, name string, term uint64) {
-	e.promoted(now, name, term)
-	e.leader = leader{name: name, term: term, since: now, heard: now, quiet: now}
+	reason := e.promoted(now, name, term)
+	e.leader = leader{name: name, term: term, since: now, heard: now, quiet: now, ordered: reason == Ordered}
 	e.close()
 }
 

@@ -78,8 +78,9 @@ type Promotion struct {
 // promotion before it records what it saw itself.
 const accountTakes = 200 * time.Millisecond
 
-// promoted makes the record of a change of leader, before it is taken over.
-func (e *Elector) promoted(now time.Time, to string, term uint64) {
+// promoted makes the record of a change of leader, before it is taken over, and
+// returns why it changed.
+func (e *Elector) promoted(now time.Time, to string, term uint64) Reason {
 	if e.account != nil {
 		e.record(*e.account)
 	}
@@ -116,6 +117,7 @@ func (e *Elector) promoted(now time.Time, to string, term uint64) {
 		e.account, e.due = &p, now.Add(accountTakes)
 	default: // It led before this broker came.
 	}
+	return p.Reason
 }
 
 // hearAccount takes a new leader's account of its promotion.

@@ -3,6 +3,7 @@ package elect
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -56,7 +57,17 @@ func (e *Elector) HandOver(now time.Time) {
 // Handed says that this broker doesn't lead the group.
 func (e *Elector) Handed() bool { return !e.Leads() }
 
-// TransferTo hands leadership to broker name because an operator wants it.
+// HasHeirs says whether there is a broker that could take over: one that can be
+// reached and is not being stopped as well. Without one a stop needs no patience.
+func (e *Elector) HasHeirs() bool {
+	return slices.ContainsFunc(e.voters, func(v voter) bool {
+		return v.name != e.config.Self && v.up && !v.leaving
+	})
+}
+
+// TransferTo hands leadership to broker name because an operator wants it. It
+// stays there until the leader changes again for another reason, wherever the
+// group is preferred to be led.
 //
 // Errors: ErrTransfer when this broker doesn't lead, or name cannot take over.
 func (e *Elector) TransferTo(now time.Time, name string) error {
@@ -68,6 +79,8 @@ func (e *Elector) TransferTo(now time.Time, name string) error {
 		return fmt.Errorf("%w: %q is no voter of group %d", ErrTransfer, name, e.config.Group)
 	case name == e.config.Self:
 		return nil
+	case v.leaving:
+		return fmt.Errorf("%w: %s is being stopped", ErrTransfer, name)
 	case !v.living(now):
 		return fmt.Errorf("%w: %s is not alive", ErrTransfer, name)
 	}
@@ -133,8 +146,11 @@ func (e *Elector) heir(now time.Time) *voter {
 // raft forgets who is at each election timeout, and learns anew.
 const activeCounts = 500 * time.Millisecond
 
-// living says whether a mirror can take over, as far as a leader knows.
-func (v *voter) living(now time.Time) bool { return v.up && now.Sub(v.active) < activeCounts }
+// living says whether a mirror can take over, as far as a leader knows. One
+// that is being stopped itself would only hand it back.
+func (v *voter) living(now time.Time) bool {
+	return v.up && !v.leaving && now.Sub(v.active) < activeCounts
+}
 
 // stuck says whether a mirror has been fenced against this leader for so long
 // that it must have been left behind: the others still hear the leader, so no
@@ -159,7 +175,7 @@ const stuckFresh = time.Second
 
 // balance hands leadership to the most preferred broker that is caught up.
 func (e *Elector) balance(now time.Time) {
-	if e.config.Gate == nil {
+	if e.config.Gate == nil || e.leader.ordered {
 		return
 	}
 	for i := range e.voters {

@@ -99,7 +99,9 @@ type node struct {
 	last entry.Position
 	// fenced is what was promised, and kept as far as the disk knows.
 	fenced, kept uint64
-	writes       []write
+	// handed is the last term in which it transferred leadership.
+	handed uint64
+	writes []write
 	// hung makes the disk complete nothing.
 	hung bool
 	// offset spreads the nodes' ticks.
@@ -569,6 +571,7 @@ func (w *world) do(n *node, a Action) {
 		w.check(n.raft.Campaign())
 	case Transfer:
 		to := slices.IndexFunc(w.nodes, func(m *node) bool { return m.name == a.To })
+		n.handed = n.term
 		n.raft.TransferLeader(uint64(to + 1))
 	case Fence:
 		n.fenced = a.Term
@@ -602,8 +605,8 @@ func (w *world) confirm() {
 		})
 		slices.SortFunc(matches, func(a, b uint64) int { return cmp.Compare(b, a) })
 		quorum := w.quorum
-		if quorum <= 0 {
-			quorum = len(w.nodes)/2 + 1
+		if quorum <= 0 || n.handed == n.term || n.term < n.fenced {
+			quorum = len(w.nodes)/2 + 1 // as replicate's Confirmed has it
 		}
 		index := matches[quorum-1]
 		if term, err := n.disk.Term(index); err != nil || term != n.term {
