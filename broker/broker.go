@@ -228,8 +228,10 @@ func (b *Broker) stop(ctx context.Context) error {
 	if b.front != nil {
 		b.front.Stop(ctx, "broker forced connection closure with reason 'shutdown'")
 	}
-	b.drain(ctx)
-	b.deadLetters.drain(ctx)
+	committing, enough := b.untilMinority(ctx)
+	b.drain(committing)
+	b.deadLetters.drain(committing)
+	enough()
 	b.cancel()
 	b.background.Wait()
 	for _, g := range b.groups {

@@ -131,7 +131,7 @@ func (c *cluster) promoted(p elect.Promotion) {
 }
 
 // handOver gives away the lead of every group before a planned stop, and waits
-// until others have it, for a bounded time.
+// until others have it, for a bounded time and while there are any.
 func (b *Broker) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
@@ -141,11 +141,33 @@ func (b *Broker) handOver(ctx context.Context) {
 	for _, e := range b.elections {
 		for ctx.Err() == nil {
 			handed := make(chan bool, 1)
-			if !e.loop.call(func() { handed <- e.elector.Handed() }) || <-handed {
+			if !e.loop.call(func() { handed <- e.elector.Handed() || !e.elector.HasHeirs() }) || <-handed {
 				break
 			}
 			timer := time.NewTimer(handOverPoll)
 			<-timer.C
 		}
 	}
+}
+
+// untilMinority returns a context that ends with ctx, or when so few brokers can
+// be reached that nothing is committed: there is no use in waiting for it then.
+func (b *Broker) untilMinority(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if b.cluster == nil {
+		return ctx, cancel
+	}
+	b.background.Go(func() {
+		ticker := time.NewTicker(tickInterval)
+		defer ticker.Stop()
+		for len(b.living()) > len(b.members.names)/2 {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+		cancel()
+	})
+	return ctx, cancel
 }
