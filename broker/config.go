@@ -116,7 +116,12 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// validate reports everything that makes no sense, joined into one error.
+// Validate reports everything in c that makes no sense, joined into one error.
+// Start does so too; it is for callers who want to tell a wrong configuration
+// from one that does not work.
+func (c Config) Validate() error { return c.withDefaults().validate() }
+
+// validate is Validate for a configuration with its defaults filled in.
 func (c Config) validate() error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }

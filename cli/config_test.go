@@ -126,6 +126,10 @@ func TestServeRefusesWhatMakesNoSense(t *testing.T) {
 		{"--log-level loud", "use debug"},
 		{"--log-format xml", "use text, json"},
 		{"--memory-high-watermark x", "write a share"},
+		{"--memory-high-watermark 4", "write a share"},
+		{"--amqp nonsense", `amqp address "nonsense"`},
+		{"--amqps 127.0.0.1:0", "amqps needs a certificate and a key"},
+		{"--name ä", "use letters, digits"},
 		{"--data=", "--data is empty"},
 		{"--http=", "--http is empty"},
 	} {

@@ -23,7 +23,7 @@ const (
 	exitTimeout     = 6   // the time given by --timeout is over
 	exitEmpty       = 7   // get: the queue holds no message
 	exitRefused     = 8   // the broker refused: login, permission, lock, other properties
-	exitDamaged     = 9   // log verify: a log is damaged
+	exitDamaged     = 9   // serve, log verify: a log is damaged
 	exitInterrupted = 130 // ended by a signal before it was done
 )
 
@@ -32,7 +32,7 @@ const exitCodesHelp = `Exit codes:
    1 failed                     6 timed out
    2 wrong usage                7 the queue is empty (get)
    3 cannot connect             8 refused by the broker
-   4 not found                  9 log damaged (log verify)
+   4 not found                  9 log damaged
    130 interrupted`
 
 // failure is an error with the exit code it leads to and, where there is

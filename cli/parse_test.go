@@ -35,12 +35,12 @@ func TestSizes(t *testing.T) {
 }
 
 func TestWatermarks(t *testing.T) {
-	for text, want := range map[string]int64{"0.4": 400, "40%": 400, "1": 1000, "100%": 1000, "2KiB": 2048, "5000": 5000} {
+	for text, want := range map[string]int64{"0.4": 400, "40%": 400, "1": 1000, "100%": 1000, "2MiB": 2 << 20, "5000000": 5_000_000} {
 		if got, err := parseWatermark(text, 1000); err != nil || got != want {
 			t.Errorf("%s: %d, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "0", "101%", "-1", "x", "0%", "NaN"} {
+	for _, text := range []string{"", "0", "101%", "-1", "x", "0%", "NaN", "4", "1000KiB"} {
 		if n, err := parseWatermark(text, 1000); err == nil {
 			t.Errorf("%q is taken for %d", text, n)
 		}

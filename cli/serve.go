@@ -89,7 +89,9 @@ func startError(err error) error {
 	case errors.Is(err, os.ErrPermission):
 		return fail(exitFailure, "the user that runs the broker must own its --data directory, and may need rights for ports below 1024", "%w", err)
 	}
-	return err
+	// Not what a client would make of it: a listener's error is no lost
+	// connection.
+	return fail(exitFailure, "", "%w", err)
 }
 
 // startProfiler serves Go's profiler at address, if there is one. The function

@@ -127,7 +127,13 @@ func serveConfig(c *cli.Context) (broker.Config, error) {
 	config.PublishTimeout = c.Duration("publish-timeout")
 	config.FrameMax = int(frameMax)
 	config.DiskFreeLimit = max(config.DiskFreeLimit, 1) // 0 would be the broker's default.
-	return config, checkServe(c, &config)
+	if err := checkServe(c, &config); err != nil {
+		return none, err
+	}
+	if err := config.Validate(); err != nil {
+		return none, usage("%w", err)
+	}
+	return config, nil
 }
 
 // parseCluster reads a list of names and addresses; nil when it is empty.
@@ -182,6 +188,9 @@ func checkServe(c *cli.Context, config *broker.Config) error {
 	return nil
 }
 
+// minWatermark is less than any broker can do with.
+const minWatermark = 1 << 20
+
 // parseWatermark reads a share of memory (0.4, 40%) or a size, into bytes.
 func parseWatermark(s string, total int64) (int64, error) {
 	text, percent := strings.CutSuffix(strings.TrimSpace(s), "%")
@@ -197,8 +206,9 @@ func parseWatermark(s string, total int64) (int64, error) {
 		}
 		return int64(share * float64(total)), nil
 	}
+	// A share of 4 instead of 0.4 must not become 4 bytes.
 	n, err := parseSize(s)
-	if err != nil || n == 0 {
+	if err != nil || n < minWatermark {
 		return 0, usage("--memory-high-watermark %q: write a share such as 0.4, or a size such as 2GiB", s)
 	}
 	return n, nil
