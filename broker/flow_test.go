@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -484,5 +485,37 @@ func TestPrefetchSharedAcrossGroups(t *testing.T) {
 	}
 	if !slices.IsSorted(got) {
 		t.Errorf("%v", got)
+	}
+}
+
+// damagedContents are bodies whose disk has gone bad.
+type damagedContents struct{}
+
+func (damagedContents) content(entry.GroupID, entry.Ref) (entry.Content, error) {
+	return entry.Content{}, errors.New("checksum does not match")
+}
+
+func (damagedContents) rest() {}
+
+func TestClientIsToldOfAMessageThatCannotBeRead(t *testing.T) {
+	f, address := serveFront(t, memoryBroker(t, 1))
+	f.contents = func() contents { return damagedContents{} }
+	for name, ask := range map[string]amqp.Method{
+		"get": &amqp.BasicGet{Queue: "q"}, "consume": &amqp.BasicConsume{Queue: "q", NoWait: true},
+	} {
+		c := openChannelRaw(t, address)
+		c.declare("q", durableQueue)
+		c.publish("", "q", "body")
+		c.send(1, ask)
+		m := receive[*amqp.ConnectionClose](c, 0)
+		if want := "INTERNAL_ERROR - a message of queue 'q' in vhost '/' can't be read"; m.ReplyCode != 541 || m.ReplyText != want {
+			t.Errorf("%s: %d %q, want %q", name, m.ReplyCode, m.ReplyText, want)
+		}
+		c.send(0, &amqp.ConnectionCloseOk{})
+		c.ended()
+		other := openChannelRaw(t, address)
+		if ok := call[*amqp.QueueDeleteOk](other, &amqp.QueueDelete{Queue: "q"}); ok.MessageCount != 1 {
+			t.Errorf("%s: %d messages are left", name, ok.MessageCount)
+		}
 	}
 }

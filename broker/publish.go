@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
 )
@@ -168,6 +169,7 @@ func (ch *channel) body(ctx context.Context, payload []byte) error {
 	}
 	in.got = got
 	if in.assembled != nil {
+		in.grow(len(payload))
 		in.assembled = append(in.assembled, payload...)
 		if ch.conn.assembling += len(payload); ch.conn.assembling > maxAssembling+2*int(ch.conn.front.config.maxMessageSize) {
 			return amqp.ResourceError("too much of unfinished messages on one connection")
@@ -200,6 +202,18 @@ func (ch *channel) assemble() {
 	default:
 		in.assembled = make([]byte, 0, min(in.size, flushBytes))
 	}
+}
+
+// grow makes room for n more bytes of a body, of which got has been counted
+// already. It doubles, up to what was announced: append's own quarter would
+// leave four times a large body behind as garbage. What was announced is not
+// allocated at once, because a client need not send it.
+func (in *incoming) grow(n int) {
+	if cap(in.assembled)-len(in.assembled) >= n {
+		return
+	}
+	rest := int(in.size-in.got) + n
+	in.assembled = slices.Grow(in.assembled, min(max(len(in.assembled), n), rest))
 }
 
 // nextTag is the confirm tag of the publish that has just arrived, 0 where the

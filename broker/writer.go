@@ -170,11 +170,15 @@ func (w *writer) delivery(d *delivery) error {
 
 // unreadable handles a message whose body can't be read. Its queue may have
 // been deleted meanwhile: then it is passed over. Otherwise something is wrong
-// with this broker's disk, and the message goes back to its queue.
+// with this broker's disk: the operator and the client are told, the connection
+// is closed, and the message goes back to its queue.
 func (w *writer) unreadable(d *delivery, err error) error {
 	lane := d.to.held.lane
 	if !errors.Is(err, log.ErrNotFound) && lane.id != entry.Volatile {
-		return fmt.Errorf("message %d of queue '%s': %w", d.message, d.to.queue.Name, err)
+		q := d.to.queue
+		w.conn.log.Error("a message can't be read", "queue", q.Name, "vhost", q.Vhost, "message", uint64(d.message), "err", err)
+		w.conn.fail(amqp.InternalError("a message of queue '%s' in vhost '%s' can't be read", q.Name, q.Vhost))
+		return nil
 	}
 	if d.to.get {
 		// The client waits for an answer.
