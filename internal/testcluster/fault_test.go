@@ -1,0 +1,120 @@
+package testcluster
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// A leader that is cut off confirms nothing after this time.
+const confirmsCease = 2 * time.Second
+
+func TestALeaderIsKilled(t *testing.T) {
+	r := start(t, 3, quorum("majority"))
+	for range times(1, 10) {
+		r.play(Killed, r.leader(), 1500*time.Millisecond)
+	}
+	r.judge()
+}
+
+func TestALeaderIsPausedAndHearsThatItLeadsNoMore(t *testing.T) {
+	r := start(t, 3, quorum("majority"))
+	lasts := 3 * time.Second
+	if *long {
+		lasts = 25 * time.Second
+	}
+	for range times(1, 4) {
+		r.play(Paused, r.leader(), lasts)
+	}
+	r.judge()
+}
+
+func TestALeaderIsCutOffFromItsMirrorsButNotFromItsClients(t *testing.T) {
+	for _, f := range choose(1, []Fault{Unheard, CutOff, Mute, Deaf}) {
+		t.Run(f.Name, func(t *testing.T) {
+			r := start(t, 3, quorum("majority"))
+			for range times(1, 5) {
+				leader := r.leader()
+				if o := r.play(f, leader, 4*time.Second); o.LastConfirm > confirmsCease {
+					r.fail(fmt.Errorf("%s confirmed %v after it was %s", leader.Name, o.LastConfirm, f.Name))
+				}
+			}
+			r.judge()
+		})
+	}
+}
+
+func TestAMirrorIsKilledOrPaused(t *testing.T) {
+	r := start(t, 3, quorum("majority"))
+	for range times(1, 5) {
+		r.play(Killed, r.mirror(), 1500*time.Millisecond)
+		r.play(Paused, r.mirror(), 1500*time.Millisecond)
+		if *long {
+			r.play(CutOff, r.mirror(), 3*time.Second)
+			r.play(Unheard, r.mirror(), 5*time.Second)
+		}
+	}
+	r.judge()
+}
+
+func TestALeaderStopsAsPlanned(t *testing.T) {
+	r := start(t, 3, quorum("majority"))
+	for range times(1, 10) {
+		r.play(Stopped, r.leader(), 1500*time.Millisecond)
+	}
+	r.judge()
+}
+
+func TestAllBrokersAreKilledAtOnce(t *testing.T) {
+	r := start(t, 3, quorum("majority"))
+	for range *rounds {
+		r.wait(time.Duration(300+r.random.IntN(1000)) * time.Millisecond)
+		r.killAll()
+	}
+	r.judge()
+}
+
+// killAll kills all brokers at once, starts them again, and waits for the clients.
+func (r *run) killAll() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, recoverTime)
+	defer cancel()
+	c := r.cluster
+	c.Kill(c.Brokers...)
+	if err := c.Restart(ctx, c.Brokers...); err != nil {
+		r.fail(err)
+	}
+	if err := r.load.AwaitFlow(ctx, c.Timeline.now(), c.Brokers...); err != nil {
+		r.fail(err)
+	}
+}
+
+// With an ack quorum of 2 of 5, a confirmed message may be on one mirror alone:
+// that one has to be found and promoted.
+func TestTheOneMirrorThatHasAllIsPromoted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: five brokers, with -short")
+	}
+	r := start(t, 5, quorum(2))
+	for range times(2, 20) {
+		r.play(Killed, r.leader(), time.Second)
+	}
+	r.judge()
+}
+
+// times is how often to play something.
+func times(short, full int) int {
+	if *long {
+		return full
+	}
+	return short
+}
+
+// choose takes the first few unless all are wanted.
+func choose(n int, faults []Fault) []Fault {
+	if *long {
+		return faults
+	}
+	return faults[:n]
+}
