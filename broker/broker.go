@@ -129,6 +129,7 @@ func (b *Broker) start(ctx context.Context) error {
 	b.startFront()
 	b.background.Go(func() { b.alarms.watch(b.context) })
 	b.background.Go(b.watchLog)
+	b.background.Go(b.sweep)
 	b.ready.Store(true)
 	b.logger.Info("broker is ready", "name", b.config.Name, "data", b.config.Data,
 		"amqp", address(b.amqpListener), "amqps", address(b.amqpsListener), "http", address(b.httpListener),

@@ -29,10 +29,15 @@ type cluster struct {
 	beater   *elect.Beater
 	gate     *elect.Gate
 	history  *elect.History
+	applied  *appliedAt
 
 	mu struct {
 		sync.Mutex
 		up map[string]bool
+		// since is when brokers came or went last; strangers are those that came
+		// back without their data.
+		since     map[string]time.Time
+		strangers map[string]bool
 		// known are the incarnations of the brokers' data directories. One that
 		// comes with another has lost its log, and its promises with it.
 		known map[string]uint64
@@ -54,8 +59,9 @@ const maxPromotions = 100
 const peersFile = "peers.json"
 
 func (b *Broker) openCluster() error {
-	c := &cluster{broker: b, logger: b.logger, beater: elect.NewBeater(elect.DefaultHang), gate: &elect.Gate{}, history: elect.NewHistory(maxPromotions)}
-	c.mu.up = make(map[string]bool)
+	c := &cluster{broker: b, logger: b.logger, beater: elect.NewBeater(elect.DefaultHang), gate: &elect.Gate{}, history: elect.NewHistory(maxPromotions), applied: newAppliedAt()}
+	c.mu.up, c.mu.strangers = make(map[string]bool), make(map[string]bool)
+	c.mu.since = make(map[string]time.Time)
 	c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
 	c.mu.known = make(map[string]uint64)
 	content, err := os.ReadFile(filepath.Join(b.config.Data, peersFile))
@@ -153,15 +159,22 @@ func (c *cluster) Message(class backbone.Class, from string, payload []byte) {
 	default:
 		var m *wireMessage
 		if m, err = parseWire(payload[1:]); err == nil {
-			if w := c.broker.gateways[m.group]; w != nil {
-				w.receive(from, m)
-			}
+			c.hear(from, m)
 			consumed()
 		}
 	}
 	if err != nil {
 		c.logger.Error("malformed message", "from", from, "class", class.String(), "err", err)
 		consumed()
+	}
+}
+
+// hear takes what a leader, or any broker, says.
+func (c *cluster) hear(from string, m *wireMessage) {
+	if m.kind == wireApplied {
+		c.applied.tell(from, m.seq)
+	} else if w := c.broker.gateways[m.group]; w != nil {
+		w.receive(from, m)
 	}
 }
 
@@ -316,14 +329,16 @@ func (c *cluster) PeerUp(name string, incarnation uint64) {
 		c.mu.up[name] = true
 	} else {
 		delete(c.mu.up, name)
+		c.mu.strangers[name] = true
 	}
+	c.mu.since[name] = time.Now()
 	c.mu.Unlock()
 	if !trusted {
 		c.logger.Error("a broker has come back without its data: it can't take part, since it has forgotten what it promised",
 			"broker", name, "was", known, "is", incarnation)
 		return
 	}
-	c.logger.Info("broker is up", "broker", name)
+	c.broker.topology.call(c.broker.topology.announce)
 	now := time.Now()
 	for _, e := range c.broker.elections {
 		e.loop.call(func() { e.elector.PeerUp(now, name) })
@@ -346,8 +361,9 @@ func (c *cluster) trusted(name string) bool {
 func (c *cluster) PeerDown(name string) {
 	c.mu.Lock()
 	delete(c.mu.up, name)
+	delete(c.mu.strangers, name)
+	c.mu.since[name] = time.Now()
 	c.mu.Unlock()
-	c.logger.Info("broker is down", "broker", name)
 	now := time.Now()
 	for _, e := range c.broker.elections {
 		e.loop.call(func() { e.elector.PeerDown(now, name) })

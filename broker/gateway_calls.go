@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/internal/topology"
@@ -185,6 +187,9 @@ func (w *gateway) closeHolder(h queue.HolderID, done func()) {
 		return
 	}
 	delete(w.mu.holders, h)
+	if len(w.mu.holders) == 0 {
+		clear(w.mu.bodies) // Of deliveries that nobody took any more.
+	}
 	for id, f := range w.mu.consumers {
 		if f.Holder == h {
 			delete(w.mu.consumers, id)
@@ -202,11 +207,61 @@ func (w *gateway) closeHolder(h queue.HolderID, done func()) {
 
 // count asks for a queue's counts, after all that was handed in before.
 func (w *gateway) count(ctx context.Context, q entry.QueueID) (queueCounts, error) {
-	m, err := w.await(ctx, wireMessage{kind: wireCount, queue: q})
-	if err != nil || len(m.numbers) != 4 {
+	counts, err := w.counts(ctx, wireMessage{kind: wireCount, numbers: []uint64{uint64(q)}})
+	if err != nil {
 		return queueCounts{}, err
 	}
-	return queueCounts{ready: m.numbers[0], unacked: m.numbers[1], consumers: int(m.numbers[2]), bytes: m.numbers[3]}, nil
+	return counts[0], nil
+}
+
+// maxCounted bounds the queues of one call.
+const maxCounted = 4096
+
+// countNow asks for the counts of queues as they are, in their order, whatever
+// is still on its way: for who only looks.
+func (w *gateway) countNow(ctx context.Context, queues []entry.QueueID) ([]queueCounts, error) {
+	counts := make([]queueCounts, 0, len(queues))
+	for part := range slices.Chunk(queues, maxCounted) {
+		m := wireMessage{kind: wireCount, n: 1}
+		for _, q := range part {
+			m.numbers = append(m.numbers, uint64(q))
+		}
+		some, err := w.counts(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		counts = append(counts, some...)
+	}
+	return counts, nil
+}
+
+func (w *gateway) counts(ctx context.Context, ask wireMessage) ([]queueCounts, error) {
+	m, err := w.await(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	if len(m.numbers) != countFields*len(ask.numbers) {
+		return nil, fmt.Errorf("%w: %d numbers count %d queues", errWire, len(m.numbers), len(ask.numbers))
+	}
+	counts := make([]queueCounts, 0, len(ask.numbers))
+	for n := range slices.Chunk(m.numbers, countFields) {
+		counts = append(counts, queueCounts{ready: n[0], unacked: n[1], consumers: int(n[2]), bytes: n[3]})
+	}
+	return counts, nil
+}
+
+// transfer asks the leader to have another broker lead, and waits until it does.
+//
+// Errors: remoteError where the leader refuses; that of ctx.
+func (w *gateway) transfer(ctx context.Context, to string) error {
+	m, err := w.await(ctx, wireMessage{kind: wireTransfer, text: to})
+	switch {
+	case err != nil:
+		return err
+	case m.code != replyOK:
+		return remoteError(m.text)
+	}
+	return w.readyAt(ctx, to)
 }
 
 // purge removes the ready messages of a queue and returns their number.
@@ -218,10 +273,11 @@ func (w *gateway) purge(ctx context.Context, q entry.QueueID) (uint64, error) {
 	return m.n, nil
 }
 
-// await makes a call and waits for its answer.
+// await makes a call and waits for its answer. When ctx ends before, the call
+// is taken back: a leader who comes later is not asked any more.
 func (w *gateway) await(ctx context.Context, m wireMessage) (*wireMessage, error) {
 	answered := make(chan *wireMessage, 1)
-	w.ask(m, false, func(m *wireMessage) { answered <- m })
+	number := w.ask(m, false, func(m *wireMessage) { answered <- m })
 	select {
 	case answer := <-answered:
 		if answer == nil {
@@ -229,6 +285,9 @@ func (w *gateway) await(ctx context.Context, m wireMessage) (*wireMessage, error
 		}
 		return answer, nil
 	case <-ctx.Done():
+		w.mu.Lock()
+		delete(w.mu.calls, number)
+		w.mu.Unlock()
 		return nil, ctx.Err()
 	}
 }

@@ -124,6 +124,7 @@ func (b *Broker) openTopology() error {
 	l := newLoop("topology", b.logger, b.fail)
 	b.topology = newTopologyGroup(l, state, b.living)
 	b.topology.deleted, b.topology.self, b.topology.gateway = b.unregistered, b.config.Name, b.gateways[entry.Topology]
+	b.topology.cluster = b.cluster
 	b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, at)
 	if err != nil {
 		return err
@@ -193,7 +194,7 @@ func (b *Broker) settle(ctx context.Context) error {
 	}
 	for _, g := range b.groups {
 		if g.node != nil {
-			if err := b.reconcile(ctx, g); err != nil {
+			if _, err := b.reconcile(ctx, g, nil); err != nil {
 				return fmt.Errorf("group %d: %w", g.id, err)
 			}
 		}

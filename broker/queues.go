@@ -3,7 +3,10 @@ package broker
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
 	"github.com/mirrormq/mirrormq/internal/entry"
@@ -190,46 +193,75 @@ func (g *group) discard(q entry.QueueID) {
 
 // reconcile makes a group's queues and the registry agree after a crash: what
 // only the group has was never announced, what only the registry has was
-// deleted but not yet reported as such, and is there again, empty.
-func (b *Broker) reconcile(ctx context.Context, g *group) error {
-	var registered []*topology.Queue
+// deleted but not yet reported as such, and is there again, empty. strangers
+// are queues that are to be removed only if they are among them, nil for all:
+// somebody may be declaring a queue right now. It returns those that it left.
+func (b *Broker) reconcile(ctx context.Context, g *group, strangers map[entry.QueueID]bool) (left map[entry.QueueID]bool, err error) {
+	there, ok := asked(g.loop, g.state.Queues)
+	if !ok {
+		return nil, errNotLeader
+	}
+	registered := make(map[entry.QueueID]*topology.Queue)
 	b.view(func(s *topology.State) {
 		for _, q := range s.AllQueues() {
 			if q.Group == g.id {
-				registered = append(registered, q)
+				registered[q.ID] = q
 			}
 		}
 	})
-	known := make(map[entry.QueueID]bool, len(registered))
-	for _, q := range registered {
-		known[q.ID] = true
-	}
-	there := make(chan []entry.QueueID, 1)
-	if !g.call(func() { there <- g.state.Queues() }) {
-		return g.takesNothing()
-	}
 	ops := takeOps()
-	select {
-	case queues := <-there:
-		for _, id := range queues {
-			if !known[id] {
-				ops = queue.AppendDelete(ops, id, false)
-				b.logger.Info("removing a queue that was never announced", "id", id, "group", g.id)
-			}
-			delete(known, id)
+	left = make(map[entry.QueueID]bool)
+	for _, id := range there {
+		switch {
+		case registered[id] != nil:
+			delete(registered, id)
+		case strangers == nil || strangers[id]:
+			ops = queue.AppendDelete(ops, id, false)
+			b.logger.Info("removing a queue that was never announced", "id", id, "group", g.id)
+		default:
+			left[id] = true
 		}
-	case <-ctx.Done():
-		return ctx.Err()
 	}
-	for _, q := range registered {
-		if known[q.ID] {
-			ops = queue.AppendCreate(ops, q.ID, settingsOf(q))
-			b.logger.Info("making a registered queue again", "queue", q.Name, "vhost", q.Vhost, "group", g.id)
-		}
+	for _, id := range slices.Sorted(maps.Keys(registered)) {
+		q := registered[id]
+		ops = queue.AppendCreate(ops, q.ID, settingsOf(q))
+		b.logger.Info("making a registered queue again", "queue", q.Name, "vhost", q.Vhost, "group", g.id)
 	}
 	if len(ops) == 0 {
-		return nil
+		return left, nil
 	}
-	_, err := b.group(g.id).do(ctx, ops)
-	return err
+	_, err = b.group(g.id).do(ctx, ops)
+	return left, err
+}
+
+// sweepInterval is longer than a declare may take: a queue that two sweeps in a
+// row find in its group and not in the registry is nobody's.
+const sweepInterval = 2 * operationTimeout
+
+// sweep reconciles the groups that are led here, again and again.
+func (b *Broker) sweep() {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	strangers := make(map[entry.GroupID]map[entry.QueueID]bool)
+	for {
+		select {
+		case <-ticker.C:
+		case <-b.context.Done():
+			return
+		}
+		for id, g := range b.groups {
+			if led, ok := asked(g.loop, func() bool { return g.term != 0 }); g.node == nil || !ok || !led {
+				delete(strangers, id)
+				continue
+			}
+			if strangers[id] == nil {
+				strangers[id] = make(map[entry.QueueID]bool)
+			}
+			left, err := b.reconcile(b.context, g, strangers[id])
+			if err != nil {
+				b.logger.Debug("sweep", "group", id, "err", err)
+			}
+			strangers[id] = left
+		}
+	}
 }

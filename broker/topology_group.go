@@ -22,10 +22,13 @@ type topologyGroup struct {
 	// gateway is this broker's way to whoever leads.
 	gateway *gateway
 	self    string
-	node    *replicate.Node
-	keep    *keeper
-	effects topology.Effects
-	version atomic.Uint64
+	// cluster is nil for a broker alone; announced is what it was told last.
+	cluster   *cluster
+	announced uint64
+	node      *replicate.Node
+	keep      *keeper
+	effects   topology.Effects
+	version   atomic.Uint64
 	// deleted is told, on the loop's goroutine, of queues that left the
 	// registry.
 	deleted func([]*topology.Queue)
@@ -79,8 +82,19 @@ func (g *topologyGroup) apply(term, index uint64, payload []byte) error {
 }
 
 func (g *topologyGroup) turn() {
+	if applied := g.mu.state.Applied(); applied != g.announced {
+		g.announce()
+	}
 	g.attendance.turn()
 	g.keep.turn(g.loop)
+}
+
+// announce tells the other brokers how far the topology is here.
+func (g *topologyGroup) announce() {
+	g.announced = g.mu.state.Applied()
+	if g.cluster != nil {
+		g.cluster.appliedTopology(g.announced)
+	}
 }
 
 func (g *topologyGroup) lead(term uint64) {
@@ -121,6 +135,9 @@ func (g *topologyGroup) change(ctx context.Context, ops []byte) ([]topology.OpRe
 	}
 	if err := g.await(ctx, o.index); err != nil {
 		return nil, err
+	}
+	if g.cluster != nil {
+		g.cluster.applied.await(ctx, o.index, g.cluster.broker.living)
 	}
 	return o.topology, nil
 }

@@ -26,15 +26,17 @@ const (
 	wireDetach                         // call: consumer
 	wireGet                            // call: holder, queue
 	wireClose                          // call: holder
-	wireCount                          // call: queue
+	wireCount                          // call: numbers are queues, n is 1 for at once
 	wirePurge                          // call: queue
 	wireDeadLetter                     // call: holder, queue, ranges
+	wireTransfer                       // call: text is the broker that is to lead
 
 	wireDone      // leader: the ends of submissions
 	wireDeliver   // leader: deliveries
 	wireCancelled // leader: the consumer's queue is gone
 	wireReply     // leader: answer to a call
 	wireRefused   // leader: it does not lead
+	wireApplied   // any broker: how far its topology is
 	wireEnd
 )
 
