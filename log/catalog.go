@@ -78,7 +78,7 @@ func (c *catalog) apply(r record) {
 	switch r.kind {
 	case kindEntry, kindMoved:
 		g := c.group(r.group)
-		if sequence < g.replaced.before && r.index >= g.replaced.from {
+		if g.isReplaced(sequence, r.index) {
 			return
 		}
 		g.known = true

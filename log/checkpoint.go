@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,8 @@ import (
 const (
 	checkpointMagic      = "MQCKP\x00\x00\x01"
 	checkpointHeaderSize = int64(len(checkpointMagic)) + 4 + 8 + 8
-	checkpointTailSize   = int64(8 + 8 + 8 + 4)
+	checkpointTailSize   = replacementSize + 8 + 4
+	replacementSize      = int64(8 + 8)
 	checkpointSuffix     = ".checkpoint"
 	temporarySuffix      = ".tmp"
 	checkpointBuffer     = 256 << 10
@@ -29,7 +31,7 @@ type checkpoint struct {
 	path     string
 	group    entry.GroupID
 	at       entry.Position
-	replaced replacement
+	replaced []replacement
 	size     int64 // of the state
 }
 
@@ -122,9 +124,9 @@ func (l *Log) install(c *checkpoint, out *summingWriter) error {
 }
 
 // replacementFor decides whether a checkpoint at a position continues the
-// group's log, and what it replaces if not. A replacement of before is carried
-// on for as long as a record that it concerns may be on disk.
-func (l *Log) replacementFor(id entry.GroupID, at entry.Position) (replacement, bool, error) {
+// group's log, and what it replaces if not, after the replacements of before.
+// They are carried on for as long as a record that they concern may be on disk.
+func (l *Log) replacementFor(id entry.GroupID, at entry.Position) (replaced []replacement, continues bool, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	g := l.mu.groups[id]
@@ -132,17 +134,24 @@ func (l *Log) replacementFor(id entry.GroupID, at entry.Position) (replacement, 
 		g = newGroup(id)
 	}
 	if at.Index < g.floor.Index || at.Index == g.floor.Index && at != g.floor {
-		return replacement{}, false, fmt.Errorf("log: checkpoint of group %d at %v lies behind its floor %v", id, at, g.floor)
+		return nil, false, fmt.Errorf("log: checkpoint of group %d at %v lies behind its floor %v", id, at, g.floor)
 	}
+	from := uint64(math.MaxUint64)
 	if term, ok := g.term(at.Index); ok && term == at.Term {
-		replaced := g.replaced
-		if replaced.before <= l.mu.segments[0].first {
-			replaced = replacement{}
-		}
-		return replaced, true, nil
+		continues = true
+	} else {
+		from = min(g.committed(), at.Index) + 1
 	}
-	tail := l.mu.tail()
-	return replacement{from: min(g.committed(), at.Index) + 1, before: tail.first + tail.count}, false, nil
+	for _, r := range g.replaced {
+		if r.before > l.mu.segments[0].first && r.from < from {
+			replaced = append(replaced, r)
+		}
+	}
+	if !continues {
+		tail := l.mu.tail()
+		replaced = append(replaced, replacement{from: from, before: tail.first + tail.count})
+	}
+	return replaced, continues, nil
 }
 
 // begin writes the file's head and the state, under a temporary name.
@@ -191,8 +200,14 @@ func (c *checkpoint) encodeState(out *summingWriter, write func(io.Writer) error
 }
 
 func (c *checkpoint) encodeTail(out *summingWriter) error {
-	b := binary.LittleEndian.AppendUint64(nil, c.replaced.from)
-	b = binary.LittleEndian.AppendUint64(b, c.replaced.before)
+	var b []byte
+	if len(c.replaced) == 0 {
+		b = make([]byte, replacementSize) // one that says nothing
+	}
+	for _, r := range c.replaced {
+		b = binary.LittleEndian.AppendUint64(b, r.from)
+		b = binary.LittleEndian.AppendUint64(b, r.before)
+	}
 	b = binary.LittleEndian.AppendUint64(b, uint64(c.size))
 	if _, err := out.Write(b); err != nil {
 		return err
@@ -258,20 +273,32 @@ func openCheckpointFile(path string) (c checkpoint, f *os.File, err error) {
 	if _, err := io.ReadFull(in, tail); err != nil {
 		return checkpoint{}, nil, err
 	}
+	more := size - int64(binary.LittleEndian.Uint64(tail[replacementSize:])) // bytes of replacements but the last
 	sum.Write(tail[:checkpointTailSize-4])
 	if sum.Sum32() != binary.LittleEndian.Uint32(tail[checkpointTailSize-4:]) || string(header[:len(checkpointMagic)]) != checkpointMagic {
 		return checkpoint{}, nil, damaged(0, "checkpoint: "+errChecksum.Error())
 	}
 	h := header[len(checkpointMagic):]
 	c = checkpoint{
-		path:     path,
-		group:    entry.GroupID(binary.LittleEndian.Uint32(h)),
-		at:       entry.Position{Term: binary.LittleEndian.Uint64(h[4:]), Index: binary.LittleEndian.Uint64(h[12:])},
-		replaced: replacement{from: binary.LittleEndian.Uint64(tail), before: binary.LittleEndian.Uint64(tail[8:])},
-		size:     size,
+		path:  path,
+		group: entry.GroupID(binary.LittleEndian.Uint32(h)),
+		at:    entry.Position{Term: binary.LittleEndian.Uint64(h[4:]), Index: binary.LittleEndian.Uint64(h[12:])},
+		size:  size - more,
 	}
 	if filepath.Base(path) != checkpointName(c.group, c.at) {
 		return checkpoint{}, nil, damaged(0, "checkpoint of another name")
+	}
+	if more < 0 || more > size || more%replacementSize != 0 {
+		return checkpoint{}, nil, damaged(0, "checkpoint of another size")
+	}
+	b := make([]byte, more)
+	if _, err := f.ReadAt(b, checkpointHeaderSize+c.size); err != nil {
+		return checkpoint{}, nil, err
+	}
+	for b = append(b, tail[:replacementSize]...); len(b) > 0; b = b[replacementSize:] {
+		if r := (replacement{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}); r.before > 0 {
+			c.replaced = append(c.replaced, r)
+		}
 	}
 	_, err = f.Seek(checkpointHeaderSize, io.SeekStart)
 	return c, f, err

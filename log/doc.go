@@ -56,13 +56,15 @@
 // # Checkpoint
 //
 //	"MQCKP" 0 0 1 | group 4 | term 8 | index 8 | state … |
-//	replaced from 8 | replaced before 8 | state bytes 8 | crc32c 4
+//	replaced from 8 | replaced before 8 | … | state bytes 8 | crc32c 4
 //
 // The CRC covers all before it. "Replaced" is for a checkpoint that does not
 // continue the log but takes its place: records of sequence < before, with an
 // index >= from, are no longer the group's, but for refill records. It is in the
-// file so that all of it takes effect by one rename. See refill.go for how the
-// bodies come that such a checkpoint refers to.
+// file so that all of it takes effect by one rename, and in those that follow,
+// perhaps together with others, while such records may be on disk; zeros where
+// there is none. See refill.go for how the bodies come that such a checkpoint
+// refers to.
 //
 // # What opening repairs, and what it refuses
 //

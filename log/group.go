@@ -27,8 +27,10 @@ type group struct {
 	hasHard     bool
 	hardSegment uint32 // where the newest hard state record lies; 0 for nowhere yet
 
-	// replaced says which older records an installed checkpoint has replaced.
-	replaced replacement
+	// replaced says which older records installed checkpoints have replaced,
+	// oldest first, for as long as such a record may be on disk. Invariant: both
+	// fields rise.
+	replaced []replacement
 
 	// The writer's own: as above, but with what it has staged and not yet
 	// published.
@@ -44,8 +46,18 @@ type termRun struct{ first, term uint64 }
 // replacement: records of sequence < before with index >= from are not the
 // group's any more. A checkpoint that is installed over a log that it does not
 // continue carries one in its header, so that it takes effect by the same
-// rename. Zero for none.
+// rename.
 type replacement struct{ from, before uint64 }
+
+// isReplaced tells whether a record of this sequence is the group's no more.
+func (g *group) isReplaced(sequence, i uint64) bool {
+	for _, r := range g.replaced {
+		if sequence < r.before && i >= r.from {
+			return true
+		}
+	}
+	return false
+}
 
 func newGroup(id entry.GroupID) *group {
 	return &group{id: id, places: newIndex(), refilled: newIndex()}

@@ -112,7 +112,7 @@ func (c *catalog) lacks(g *group, i uint64) bool {
 
 // follow raises the floor to a checkpoint that continues the group's log. What
 // was refilled below it is not needed: the group's own entries got there.
-func (c *catalog) follow(g *group, at entry.Position, replaced replacement) {
+func (c *catalog) follow(g *group, at entry.Position, replaced []replacement) {
 	g.replaced = replaced
 	c.raiseFloor(g, at)
 	for n := range g.refilled.chunks {
@@ -123,12 +123,13 @@ func (c *catalog) follow(g *group, at entry.Position, replaced replacement) {
 }
 
 // replace puts a checkpoint in the place of the group's log, and makes what was
-// refilled below it the group's.
-func (c *catalog) replace(g *group, at entry.Position, replaced replacement) {
-	for i := replaced.from; i <= g.last; i++ {
+// refilled below it the group's. The last of replaced is its own.
+func (c *catalog) replace(g *group, at entry.Position, replaced []replacement) {
+	from := replaced[len(replaced)-1].from
+	for i := from; i <= g.last; i++ {
 		c.forget(&g.places, i)
 	}
-	g.last = max(g.floor.Index, min(g.last, replaced.from-1))
+	g.last = max(g.floor.Index, min(g.last, from-1))
 	g.replaced = replaced
 	c.raiseFloor(g, at)
 	for n, refilled := range g.refilled.chunks {

@@ -260,6 +260,32 @@ func TestAnInstalledCheckpointKeepsWhatAnEarlierOneBrought(t *testing.T) {
 	}
 }
 
+// What the first one replaced lies before the second one's, and was written
+// after what the first one brought.
+func TestAnInstalledCheckpointKeepsAwayWhatAnEarlierOneReplaced(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir, Options{})
+	fill(t, l, 1, 1, 1, 5, 30)
+	mustRefill(t, l, 1, some(1, 5, 30, 4)...)
+	fill(t, l, 1, 2, 3, 4, 30)
+	mustCheckpoint(t, l, 1, 5, 8, "first")
+	fill(t, l, 1, 5, 9, 2, 30)
+	mustCheckpoint(t, l, 1, 7, 20, "second")
+	fill(t, l, 1, 7, 21, 2, 30)
+	mustCheckpoint(t, l, 1, 7, 22, "third")
+	for range 2 {
+		wantLast(t, l, 1, 7, 22)
+		wantLive(t, l, 1, 0, 22, 4, 21, 22)
+		wantEntry(t, l, 1, 5, 4, 30)
+		wantCheckpoint(t, l, 1, 7, 22, "third")
+		mustClose(t, l)
+		if report, err := Verify(dir); err != nil || len(report.Damaged) > 0 || report.Checkpoints != 1 {
+			t.Fatalf("%+v, %v", report, err)
+		}
+		l = mustOpen(t, dir, Options{})
+	}
+}
+
 // Many chunks of the index, taken over whole or in part.
 func TestManyRefilledEntriesAreTakenOver(t *testing.T) {
 	dir := t.TempDir()
