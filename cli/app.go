@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mirrormq/mirrormq/bench"
 	"github.com/mirrormq/mirrormq/broker"
 )
 
@@ -33,6 +35,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return f.code
 }
 
+// benchCommand is the load generator, which starts this program as a broker.
+func benchCommand() *cli.Command {
+	self, err := os.Executable()
+	if err != nil {
+		self = "mirrormq"
+	}
+	return bench.Command(self)
+}
+
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
 		Name:    "mirrormq",
@@ -47,7 +58,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			publishCommand(), consumeCommand(), getCommand(),
 			declareCommand(), bindCommand(), unbindCommand(), purgeCommand(), deleteCommand(),
 			statusCommand(), queuesCommand(),
-			logCommand(),
+			logCommand(), benchCommand(),
 			completionCommand(), versionCommand(),
 		},
 		Reader:                    stdin,
