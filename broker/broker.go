@@ -301,9 +301,13 @@ func (b *Broker) changeTopology(ctx context.Context, ops []byte) ([]topology.OpR
 
 func (b *Broker) group(id entry.GroupID) *gateway { return b.gateways[id] }
 
-func (b *Broker) newHolder() queue.HolderID { return queue.HolderID(b.holders.Add(1)) }
+func (b *Broker) newHolder() queue.HolderID {
+	return queue.HolderID(b.members.unique(b.holders.Add(1)))
+}
 
-func (b *Broker) newConsumer() queue.ConsumerID { return queue.ConsumerID(b.consumers.Add(1)) }
+func (b *Broker) newConsumer() queue.ConsumerID {
+	return queue.ConsumerID(b.members.unique(b.consumers.Add(1)))
+}
 
 func (b *Broker) contents() *contentReader { return &contentReader{broker: b, cold: &b.coldReads} }
 

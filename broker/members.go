@@ -107,6 +107,13 @@ func (m *members) voters() []uint64 {
 	return ids
 }
 
+// unique is the nth of this broker's numbers, which no other broker of the
+// cluster has: a group's leader knows the channels and consumers of all of them
+// by number.
+func (m *members) unique(n uint64) uint64 {
+	return n*uint64(len(m.names)) + uint64(slices.Index(m.names, m.self))
+}
+
 // volatileGroup is the group of a broker's in-memory queues.
 func (m *members) volatileGroup(name string) entry.GroupID {
 	return entry.Volatile + entry.GroupID(slices.Index(m.names, name))
