@@ -16,9 +16,6 @@ type frame struct {
 	refs    atomic.Int32
 }
 
-// payloadBytes is the frame without its header.
-func (f *frame) payloadBytes() []byte { return f.buffer[len(f.buffer)-f.payload:] }
-
 // setHeader puts the header of a frame before its payload.
 // REQUIRES: it is no longer than the room that gather left.
 func (f *frame) setHeader(header []byte) {

@@ -75,10 +75,10 @@ func (m *membership) run() {
 			m.handle(e, time.Now())
 		case known := <-m.leave:
 			m.startLeave(known)
-		case now := <-ticker.C:
-			// The ticker's time is when it fired; after a pause of the whole
-			// process that is long ago.
-			now = time.Now()
+		case <-ticker.C:
+			// Not the ticker's time, which is when it fired: after a pause of
+			// the whole process that is long ago.
+			now := time.Now()
 			late := now.Sub(last) - tickEvery
 			if late < lateAfter {
 				late = 0
