@@ -79,7 +79,7 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 	command(t, "", "serve", "--data", t.TempDir(), "--amqp", l.Addr().String(), "--http", "-").
 		want(t, exitFailure, "address already in use", "hint: another process listens there")
 
-	command(t, "", "serve", "--data", t.TempDir(), "--amqp", "192.0.2.1:0", "--http", "-").want(t, exitFailure, "amqp: listen tcp 192.0.2.1:0")
+	command(t, "", "serve", "--data", t.TempDir(), "--amqp", "203.0.113.1:0", "--http", "-").want(t, exitFailure, "amqp: listen tcp 203.0.113.1:0")
 
 	data := t.TempDir()
 	s := serveAt(t, data)
