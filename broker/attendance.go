@@ -28,6 +28,8 @@ type attendance struct {
 	// gateway had here.
 	serve func(*attendant, *wireMessage)
 	leave func(*attendant)
+	// transfer has another broker lead.
+	transfer func(to string) error
 
 	guests  map[string]*attendant
 	awaited map[string]bool
@@ -56,7 +58,10 @@ type attendant struct {
 }
 
 func newAttendance(l *loop, id entry.GroupID, living func() []string) *attendance {
-	return &attendance{loop: l, id: id, living: living, guests: make(map[string]*attendant)}
+	return &attendance{
+		loop: l, id: id, living: living, guests: make(map[string]*attendant),
+		transfer: func(string) error { return errOneCopy },
+	}
 }
 
 // receive takes a gateway's message. answer sends one to it, and may be called
@@ -89,6 +94,12 @@ func (t *attendance) receive(from string, answer func(*wireMessage), m *wireMess
 	case wireAttached:
 		// What it submitted again is applied first: acks among it.
 		l.after(func() { t.arrived(from) })
+	case wireTransfer:
+		r := wireMessage{kind: wireReply, call: m.call}
+		if err := t.transfer(m.text); err != nil {
+			r.code, r.text = replyFailed, err.Error()
+		}
+		a.reply(&r)
 	default:
 		t.serve(a, m)
 	}

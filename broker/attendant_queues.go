@@ -64,10 +64,12 @@ func (g *group) serve(a *attendant, m *wireMessage) {
 		delete(v.holders, m.holder)
 		g.closeHolder(m.holder, done)
 	case wireCount:
-		g.after(func() {
-			c := g.count(m.queue)
-			reply(wireMessage{numbers: []uint64{c.ready, c.unacked, uint64(c.consumers), c.bytes}})
-		})
+		count := func() { reply(wireMessage{numbers: g.countAll(m.numbers)}) }
+		if m.n != 0 {
+			count()
+		} else {
+			g.after(count)
+		}
 	case wirePurge:
 		g.after(func() { g.purge(m.queue, reply) })
 	case wireDeadLetter:
@@ -303,17 +305,15 @@ func (g *group) count(q entry.QueueID) queueCounts {
 	}
 }
 
-// counted calls done with the counts of the queues, in their order, on the
-// loop's goroutine; nil if the group takes nothing more.
-func (g *group) counted(queues []entry.QueueID, done func([]queueCounts)) {
-	ok := g.call(func() {
-		counts := make([]queueCounts, len(queues))
-		for i, q := range queues {
-			counts[i] = g.count(q)
-		}
-		done(counts)
-	})
-	if !ok {
-		done(nil)
+// countFields is how many numbers tell the counts of one queue.
+const countFields = 4
+
+// countAll appends the counts of queues to one another, as they travel.
+func (g *group) countAll(queues []uint64) []uint64 {
+	numbers := make([]uint64, 0, countFields*len(queues))
+	for _, q := range queues {
+		c := g.count(entry.QueueID(q))
+		numbers = append(numbers, c.ready, c.unacked, uint64(c.consumers), c.bytes)
 	}
+	return numbers
 }

@@ -157,6 +157,10 @@ func (b *Broker) openGroups() (err error) {
 		}
 	}
 	b.openVolatile()
+	for id, e := range b.elections {
+		_, t := b.attendance(id)
+		t.transfer = e.transferTo
+	}
 	return nil
 }
 

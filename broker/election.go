@@ -2,7 +2,10 @@ package broker
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/mirrormq/mirrormq/elect"
@@ -127,7 +130,31 @@ func (c *cluster) promoted(p elect.Promotion) {
 	c.mu.Lock()
 	c.history.Add(p)
 	c.mu.Unlock()
-	c.logger.Info("leader", "promotion", p)
+	level := slog.LevelInfo
+	if !p.Clean {
+		level = slog.LevelError // A confirmed message may be lost.
+	}
+	c.logger.Log(context.Background(), level, "a group has a new leader", "group", p.Group, "leader", p.To, "from", p.From,
+		"term", p.Term, "reason", p.Reason.String(), "clean", p.Clean, "leaderless", p.Leaderless.Round(time.Microsecond),
+		"positions", standings(p.Positions))
+}
+
+// standings prints the positions that were compared, best first.
+func standings(list []elect.Standing) string {
+	var b strings.Builder
+	for i, s := range list {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %v", s.Broker, s.Position)
+	}
+	return b.String()
+}
+
+// transferTo has another broker lead because an operator wants it. Called on the
+// loop's goroutine.
+func (e *election) transferTo(to string) error {
+	return e.elector.TransferTo(time.Now(), to)
 }
 
 // handOver gives away the lead of every group before a planned stop, and waits

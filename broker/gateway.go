@@ -176,19 +176,20 @@ func (w *gateway) trim() {
 	}
 }
 
-// ask makes a call. answer is called once, with nil when the broker stops.
-func (w *gateway) ask(m wireMessage, once bool, answer func(*wireMessage)) {
+// ask makes a call and returns its number. answer is called once, with nil when
+// the broker stops.
+func (w *gateway) ask(m wireMessage, once bool, answer func(*wireMessage)) uint64 {
 	w.mu.Lock()
 	if w.mu.err != nil {
 		w.mu.Unlock()
 		answer(nil)
-		return
+		return 0
 	}
-	w.askLocked(m, once, answer)
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	return w.askLocked(m, once, answer)
 }
 
-func (w *gateway) askLocked(m wireMessage, once bool, answer func(*wireMessage)) {
+func (w *gateway) askLocked(m wireMessage, once bool, answer func(*wireMessage)) uint64 {
 	w.mu.nextCall++
 	m.call = w.mu.nextCall
 	w.mu.calls[m.call] = &gatewayCall{m, answer, once}
@@ -197,6 +198,7 @@ func (w *gateway) askLocked(m wireMessage, once bool, answer func(*wireMessage))
 		w.mu.order = slices.DeleteFunc(w.mu.order, func(n uint64) bool { return w.mu.calls[n] == nil })
 	}
 	w.toLeader(&m)
+	return m.call
 }
 
 // stop ends everything that waits with an error, and takes nothing more.

@@ -251,8 +251,19 @@ type remoteError string
 
 func (e remoteError) Error() string { return string(e) }
 
+// leader is who led last, "" when nobody did since this broker started.
+func (w *gateway) leader() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.leader
+}
+
 // ready waits until a leader has accepted the gateway.
-func (w *gateway) ready(ctx context.Context) error {
+func (w *gateway) ready(ctx context.Context) error { return w.readyAt(ctx, "") }
+
+// readyAt waits until that broker, any when it is "", has accepted the gateway
+// as the leader.
+func (w *gateway) readyAt(ctx context.Context, name string) error {
 	defer context.AfterFunc(ctx, func() {
 		w.mu.Lock()
 		w.led.Broadcast()
@@ -260,7 +271,7 @@ func (w *gateway) ready(ctx context.Context) error {
 	})()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for !w.mu.accepted {
+	for !w.mu.accepted || name != "" && w.mu.leader != name {
 		if err := cmp.Or(w.mu.err, ctx.Err()); err != nil {
 			return err
 		}

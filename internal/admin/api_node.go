@@ -52,16 +52,44 @@ func (s *Server) whoami(w http.ResponseWriter, r *http.Request, _ []string) {
 
 func (s *Server) nodes(w http.ResponseWriter, _ *http.Request, _ []string) {
 	node := s.config.Source.Node()
-	writeJSON(w, []nodeView{s.nodeView(&node)})
+	list := []any{}
+	for _, b := range s.brokers() {
+		if b.Name == node.Name {
+			list = append(list, s.nodeView(&node))
+		} else {
+			list = append(list, newPeerView(&b))
+		}
+	}
+	writeJSON(w, list)
 }
 
 func (s *Server) node(w http.ResponseWriter, _ *http.Request, args []string) {
 	node := s.config.Source.Node()
-	if args[0] != node.Name {
+	if args[0] == node.Name {
+		writeJSON(w, s.nodeView(&node))
+		return
+	}
+	brokers := s.brokers()
+	i := slices.IndexFunc(brokers, func(b Broker) bool { return b.Name == args[0] })
+	if i < 0 {
 		notFound(w)
 		return
 	}
-	writeJSON(w, s.nodeView(&node))
+	writeJSON(w, newPeerView(&brokers[i]))
+}
+
+// brokers are all members by name, this broker among them.
+func (s *Server) brokers() []Broker {
+	list := s.config.Source.Cluster().Brokers
+	slices.SortFunc(list, func(a, b Broker) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// groups are the broker's groups by their id.
+func (s *Server) groups() []Group {
+	list := s.config.Source.Groups()
+	slices.SortFunc(list, func(a, b Group) int { return cmp.Compare(a.ID, b.ID) })
+	return list
 }
 
 func (s *Server) vhosts(w http.ResponseWriter, r *http.Request, _ []string) {
@@ -87,7 +115,12 @@ func (s *Server) vhostViewer() func(*Vhost) vhostView {
 		ready[q.Vhost] += q.Ready
 		unacked[q.Vhost] += q.Unacked
 	}
-	node := s.config.Source.Node().Name
+	state := map[string]string{}
+	for _, b := range s.brokers() {
+		if b.Up {
+			state[b.Name] = "running"
+		}
+	}
 	return func(v *Vhost) vhostView {
 		tags := v.Tags
 		if tags == nil {
@@ -96,7 +129,7 @@ func (s *Server) vhostViewer() func(*Vhost) vhostView {
 		return vhostView{
 			Name: v.Name, Description: v.Description, Tags: tags,
 			Messages: ready[v.Name] + unacked[v.Name], Ready: ready[v.Name], Unacked: unacked[v.Name],
-			ClusterState: map[string]string{node: "running"},
+			ClusterState: state,
 		}
 	}
 }

@@ -164,8 +164,15 @@ func TestOverviewAndNodes(t *testing.T) {
 	if got := n["groups"].([]any)[0].(object); got["commit"] != 10.0 || got["role"] != "leader" {
 		t.Errorf("groups: %v", got)
 	}
-	if got := get[object](t, s, "/api/nodes/b1"); got["name"] != "b1" {
+	if got := get[object](t, s, "/api/nodes/b1"); got["name"] != "b1" || got["log"] == nil {
 		t.Errorf("node b1: %v", got)
+	}
+	// The others are there too: as far as one knows of them.
+	if list := get[[]object](t, s, "/api/nodes"); len(list) != 3 || list[1]["name"] != "b2" || list[1]["running"] != true || list[2]["running"] != false {
+		t.Errorf("nodes: %v", list)
+	}
+	if got := get[object](t, s, "/api/nodes/b3"); got["name"] != "b3" || got["running"] != false {
+		t.Errorf("node b3: %v", got)
 	}
 	if got := get[object](t, s, "/api/whoami"); got["name"] != "guest" || fmt.Sprint(got["tags"]) != "[administrator]" {
 		t.Errorf("whoami: %v", got)

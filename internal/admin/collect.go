@@ -19,10 +19,13 @@ type collector struct {
 	totals  []totalMetric
 	queues  []queueMetric
 	groups  []groupMetric
+	mirrors []mirrorMetric
 	node    []nodeMetric
 	log     []logMetric
 	info    *prometheus.Desc
 	omitted *prometheus.Desc
+
+	brokerUp, promotions, unclean metric
 }
 
 type metric struct {
@@ -42,6 +45,10 @@ type (
 	groupMetric struct {
 		metric
 		get func(*Group) uint64
+	}
+	mirrorMetric struct {
+		metric
+		get func(*Mirror) uint64
 	}
 	nodeMetric struct {
 		metric
@@ -72,7 +79,17 @@ func newCollector(s Source, queueSeries int, version string) *collector {
 		{describe(gauge, "group_applied_index", "Index of the last applied entry.", "group"), func(g *Group) uint64 { return g.Applied }},
 		{describe(gauge, "group_last_index", "Index of the last entry in the log.", "group"), func(g *Group) uint64 { return g.Last }},
 		{describe(gauge, "group_leader", "1 where this broker leads the group.", "group"), func(g *Group) uint64 { return uint64(boolean(g.Role == "leader")) }},
+		{describe(gauge, "group_leader_known", "1 where this broker knows a leader of the group, itself or another.", "group"), func(g *Group) uint64 { return uint64(boolean(g.Leader != "")) }},
+		{describe(gauge, "group_lag_entries", "Entries that this broker lacks of those that the leader told of last.", "group"), func(g *Group) uint64 { return g.Lag }},
 	}
+	c.mirrors = []mirrorMetric{
+		{describe(gauge, "mirror_match_index", "Index up to which a mirror's disk has the log of a group that this broker leads.", "group", "mirror"), func(m *Mirror) uint64 { return m.Match }},
+		{describe(gauge, "mirror_lag_entries", "Entries that a mirror lacks of a group that this broker leads.", "group", "mirror"), func(m *Mirror) uint64 { return m.Lag }},
+		{describe(gauge, "mirror_heard", "1 while a mirror of a group that this broker leads answers.", "group", "mirror"), func(m *Mirror) uint64 { return uint64(boolean(m.Heard)) }},
+	}
+	c.brokerUp = describe(gauge, "broker_up", "1 while this broker reaches that one and it takes part.", "broker")
+	c.promotions = describe(counter, "promotions_total", "Changes of groups' leaders that this broker has seen since its start.")
+	c.unclean = describe(counter, "promotions_unclean_total", "Of those, the ones that may have lost a confirmed message.")
 	c.node = []nodeMetric{
 		{describe(gauge, "memory_used_bytes", "Memory that the broker uses."), func(n *Node) float64 { return float64(n.MemoryUsed) }},
 		{describe(gauge, "memory_limit_bytes", "Memory from which publishers are blocked."), func(n *Node) float64 { return float64(n.MemoryLimit) }},
@@ -146,6 +163,12 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.groups {
 		out <- m.desc
 	}
+	for _, m := range c.mirrors {
+		out <- m.desc
+	}
+	for _, m := range []metric{c.brokerUp, c.promotions, c.unclean} {
+		out <- m.desc
+	}
 	for _, m := range c.node {
 		out <- m.desc
 	}
@@ -172,11 +195,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, m := range c.log {
 		send(m.metric, m.get(&stats))
 	}
-	for _, g := range c.source.Groups() {
-		for _, m := range c.groups {
-			send(m.metric, float64(m.get(&g)), strconv.FormatUint(uint64(g.ID), 10))
-		}
-	}
+	c.collectCluster(send)
 	queues := c.source.Queues()
 	slices.SortFunc(queues, compareQueues)
 	shown := queues[:min(len(queues), max(c.queueSeries, 0))]
@@ -187,6 +206,27 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			send(m.metric, float64(m.get(q)), label(q.Vhost), label(q.Name))
 		}
 	}
+}
+
+// collectCluster sends what concerns groups and other brokers.
+func (c *collector) collectCluster(send func(metric, float64, ...string)) {
+	for _, g := range c.source.Groups() {
+		id := strconv.FormatUint(uint64(g.ID), 10)
+		for _, m := range c.groups {
+			send(m.metric, float64(m.get(&g)), id)
+		}
+		for i := range g.Mirrors {
+			for _, m := range c.mirrors {
+				send(m.metric, float64(m.get(&g.Mirrors[i])), id, g.Mirrors[i].Name)
+			}
+		}
+	}
+	cluster := c.source.Cluster()
+	for _, b := range cluster.Brokers {
+		send(c.brokerUp, boolean(b.Up), b.Name)
+	}
+	send(c.promotions, float64(cluster.PromotionsTotal))
+	send(c.unclean, float64(cluster.PromotionsUnclean))
 }
 
 func boolean(b bool) float64 {

@@ -14,6 +14,7 @@
 //	auth.go     HTTP basic authentication in front of everything but health
 //	api_*.go    one file for each family of resources
 //	view.go     Source structs to RabbitMQ's JSON
+//	view_cluster.go  the cluster's, which is MirrorMQ's own
 //	list.go     paging and filtering, the same for every list
 //	rates.go    samples counters and turns them into RabbitMQ's "…_details"
 //	metrics.go  counters and histograms that the broker's rooms feed

@@ -1,13 +1,16 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +26,9 @@ type fakeSource struct {
 	totals         Totals
 	log            LogStats
 	groups         []Group
+	cluster        Cluster
+	transferred    []string
+	transferError  error
 	vhosts         []Vhost
 	queueList      []Queue
 	consumers      []Consumer
@@ -33,11 +39,22 @@ type fakeSource struct {
 	closed         map[string]string // connection name to reason
 }
 
-func (f *fakeSource) Healthy() error        { return f.healthy }
-func (f *fakeSource) Ready() error          { return f.ready }
-func (f *fakeSource) Node() Node            { return f.node }
-func (f *fakeSource) Log() LogStats         { return f.log }
-func (f *fakeSource) Groups() []Group       { return append([]Group(nil), f.groups...) }
+func (f *fakeSource) Healthy() error  { return f.healthy }
+func (f *fakeSource) Ready() error    { return f.ready }
+func (f *fakeSource) Node() Node      { return f.node }
+func (f *fakeSource) Log() LogStats   { return f.log }
+func (f *fakeSource) Groups() []Group { return append([]Group(nil), f.groups...) }
+func (f *fakeSource) Cluster() Cluster {
+	c := f.cluster
+	c.Brokers, c.Promotions = slices.Clone(c.Brokers), slices.Clone(c.Promotions)
+	return c
+}
+
+func (f *fakeSource) Transfer(_ context.Context, group uint32, to string) error {
+	f.transferred = append(f.transferred, fmt.Sprint(group, " ", to))
+	return f.transferError
+}
+
 func (f *fakeSource) Vhosts() []Vhost       { return append([]Vhost(nil), f.vhosts...) }
 func (f *fakeSource) Exchanges() []Exchange { return append([]Exchange(nil), f.exchangeList...) }
 func (f *fakeSource) Bindings() []Binding   { return append([]Binding(nil), f.bindingList...) }
@@ -116,8 +133,30 @@ func newFake() *fakeSource {
 			Counters: Counters{Publish: 7, Confirm: 6, Deliver: 3, Get: 2, Ack: 4},
 			Queues:   2, Exchanges: 3, Bindings: 1, Connections: 1, Channels: 1, Consumers: 1, MessagesReady: 5, MessagesUnacked: 2,
 		},
-		log:    LogStats{DiskBytes: 1000, LiveBytes: 600, Segments: 2, Compactions: 1},
-		groups: []Group{{ID: 0, Role: "leader", Leader: "b1", Term: 3, Commit: 10, Applied: 9, Last: 11}},
+		log: LogStats{DiskBytes: 1000, LiveBytes: 600, Segments: 2, Compactions: 1},
+		groups: []Group{
+			{ID: 1, Role: "follower", Leader: "b2", Preferred: "b2", Term: 4, Commit: 7, Applied: 7, Last: 7, LastTerm: 4, Lag: 3},
+			{
+				ID: 0, Role: "leader", Leader: "b1", Preferred: "b1", Term: 3, Commit: 10, Applied: 9, Last: 11, LastTerm: 3,
+				Mirrors: []Mirror{{Name: "b3", Behind: true, Lag: 11}, {Name: "b2", Match: 10, Lag: 1, Heard: true}},
+			},
+		},
+		cluster: Cluster{
+			AckQuorum: "majority",
+			Brokers: []Broker{
+				{Name: "b2", Address: "127.0.0.1:6223", Up: true, Since: started},
+				{Name: "b1", Address: "127.0.0.1:6222", Up: true, Since: started},
+				{Name: "b3", Address: "127.0.0.1:6224", Since: started.Add(time.Minute)},
+			},
+			Promotions: []Promotion{
+				{Group: 0, When: started, To: "b1", Term: 1, Reason: "started", Clean: true},
+				{
+					Group: 1, When: started.Add(time.Minute), From: "b3", To: "b2", Term: 4, Reason: "gone", Leaderless: 12500 * time.Microsecond,
+					Positions: []Standing{{Broker: "b2", Term: 3, Index: 7, Fenced: true}, {Broker: "b1", Term: 3, Index: 6}},
+				},
+			},
+			PromotionsTotal: 2, PromotionsUnclean: 1,
+		},
 		vhosts: []Vhost{{Name: "other"}, {Name: "/", Description: "Default virtual host"}},
 		queueList: []Queue{
 			{Vhost: "/", Name: "q2", State: "running", Node: "b1", Type: "quorum", Durable: true, Members: []string{"b1"}},

@@ -27,6 +27,8 @@ func (s *Server) routes() []route {
 		{"whoami", get(s.whoami)},
 		{"nodes", get(s.nodes)},
 		{"nodes/*", get(s.node)},
+		{"cluster", get(s.cluster)},
+		{"cluster/transfer", map[string]handler{http.MethodPost: s.transfer}},
 		{"vhosts", get(s.vhosts)},
 		{"vhosts/*", get(s.vhost)},
 		{"connections", get(s.connections)},

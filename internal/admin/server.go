@@ -149,5 +149,6 @@ func index(w http.ResponseWriter, _ *http.Request) {
 /readyz        can it serve clients
 /metrics       Prometheus metrics
 /api/overview  management API (see also /api/queues, /api/connections, /api/nodes)
+/api/cluster   brokers, groups, mirrors and changes of leaders
 `))
 }

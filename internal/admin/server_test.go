@@ -89,7 +89,12 @@ func TestMetrics(t *testing.T) {
 		"mirrormq_queues 2", "mirrormq_connections 1",
 		"mirrormq_log_disk_bytes 1000", "mirrormq_log_live_bytes 600", "mirrormq_log_segments 2",
 		"mirrormq_log_fsync_duration_seconds_count 1", "mirrormq_log_written_bytes_total 4096",
-		`mirrormq_group_commit_index{group="0"} 10`, `mirrormq_group_leader{group="0"} 1`,
+		`mirrormq_group_commit_index{group="0"} 10`, `mirrormq_group_leader{group="0"} 1`, `mirrormq_group_leader{group="1"} 0`,
+		`mirrormq_group_leader_known{group="1"} 1`, `mirrormq_group_lag_entries{group="1"} 3`,
+		`mirrormq_mirror_match_index{group="0",mirror="b2"} 10`, `mirrormq_mirror_lag_entries{group="0",mirror="b3"} 11`,
+		`mirrormq_mirror_heard{group="0",mirror="b2"} 1`, `mirrormq_mirror_heard{group="0",mirror="b3"} 0`,
+		`mirrormq_broker_up{broker="b1"} 1`, `mirrormq_broker_up{broker="b3"} 0`,
+		"mirrormq_promotions_total 2", "mirrormq_promotions_unclean_total 1",
 		"mirrormq_disk_alarm 1", "mirrormq_memory_alarm 0", "mirrormq_queues_without_series 0", "go_goroutines",
 	} {
 		if !strings.Contains(text, line) {

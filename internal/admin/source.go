@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"net"
 	"time"
@@ -8,6 +9,9 @@ import (
 
 // ErrNotFound is what a Source returns for a thing that is not there.
 var ErrNotFound = errors.New("admin: not found")
+
+// ErrRefused is what a Source wraps for what can't be done as things are.
+var ErrRefused = errors.New("admin: refused")
 
 // Authenticator decides who may use the HTTP side.
 type Authenticator interface {
@@ -19,8 +23,9 @@ type Authenticator interface {
 }
 
 // Source is what the HTTP side shows and can do. Methods are called from many
-// goroutines at once and must not wait for disk or network; the slices they
-// return belong to the caller. Lists need no order: admin sorts them.
+// goroutines at once and must not wait for the disk, nor for other brokers
+// longer than a moment; the slices they return belong to the caller. Lists need
+// no order: admin sorts them.
 type Source interface {
 	// Healthy is nil while the broker works; else it says what is broken for
 	// good (a failed disk write), so that a supervisor restarts it.
@@ -32,6 +37,12 @@ type Source interface {
 	Totals() Totals
 	Log() LogStats
 	Groups() []Group
+	// Cluster is the brokers and the changes of leaders as this one sees them.
+	Cluster() Cluster
+	// Transfer has a broker lead a group, and returns when it does. ErrNotFound
+	// if there is no such group, ErrRefused if it can't be; another error says
+	// that it did not come to it in time.
+	Transfer(ctx context.Context, group uint32, to string) error
 
 	Vhosts() []Vhost
 	Queues() []Queue
@@ -110,15 +121,6 @@ type LogStats struct {
 	LiveBytes   int64 // of those, bytes of entries still needed
 	Segments    int
 	Compactions uint64
-}
-
-// Group is one replicated log as this broker sees it.
-type Group struct {
-	ID                    uint32
-	Role                  string // "leader", "follower", "candidate", "learner"
-	Leader                string // name of the leading broker, "" if unknown
-	Term                  uint64
-	Commit, Applied, Last uint64 // indexes
 }
 
 // Vhost is a virtual host.

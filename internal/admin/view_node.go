@@ -113,6 +113,15 @@ type nodeView struct {
 	Groups        []groupView `json:"groups"` // MirrorMQ's
 }
 
+// peerView is all that a broker knows of another one's inside.
+type peerView struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Running bool   `json:"running"`
+}
+
+func newPeerView(b *Broker) peerView { return peerView{b.Name, "disc", b.Up} }
+
 type logView struct {
 	DiskBytes   int64  `json:"disk_bytes"`
 	LiveBytes   int64  `json:"live_bytes"`
@@ -141,7 +150,7 @@ func (s *Server) nodeView(n *Node) nodeView {
 		FilesUsed: n.FilesOpen, FilesTotal: n.FilesMax, SocketsUsed: totals.Connections,
 		DataDirectory: n.DataDirectory, Partitions: []string{}, Version: s.config.Version, Goroutines: runtime.NumGoroutine(),
 		Log:    logView{stats.DiskBytes, stats.LiveBytes, stats.Segments, stats.Compactions, s.config.Metrics.fsyncs.Load()},
-		Groups: views(s.config.Source.Groups(), newGroupView),
+		Groups: views(s.groups(), newGroupView),
 	}
 	return v
 }
