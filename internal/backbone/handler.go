@@ -10,15 +10,17 @@ type Class uint8
 
 // The classes. Beats carries beats, votes for who is alive and the backbone's
 // own hellos: small and urgent. Replication carries the logs. Gateway carries
-// submissions and deliveries.
+// submissions and deliveries. Transfer carries what mirrors need that fell
+// behind the logs: gigabytes, which nothing else may wait for.
 const (
 	Beats Class = iota
 	Replication
 	Gateway
-	classes = 3
+	Transfer
+	classes = 4
 )
 
-var classNames = [classes]string{"beats", "replication", "gateway"}
+var classNames = [classes]string{"beats", "replication", "gateway", "transfer"}
 
 // String is the class's name as subjects, accounts and log lines have it.
 func (c Class) String() string {
