@@ -30,6 +30,8 @@ type client struct {
 	broker *Broker
 	meter  *meter
 	random *rand.Rand
+	// refused is the last reason why the queue could not be declared.
+	refused string
 }
 
 // run makes connections, one after the other, and hands them to session.
@@ -58,7 +60,10 @@ func (c *client) connect(ctx context.Context, session func(context.Context, *amq
 		return
 	}
 	if _, err := channel.QueueDeclare(c.load.config.Queue, true, false, false, false, c.load.config.Arguments); err != nil {
-		c.load.cluster.Timeline.Note("a client can't declare on %s: %v", c.broker.Name, err)
+		if why := err.Error(); why != c.refused {
+			c.refused = why
+			c.load.cluster.Timeline.Note("a client can't declare on %s: %v", c.broker.Name, err)
+		}
 		return
 	}
 	number := c.load.cluster.Ledger.connected(c.broker.index)

@@ -44,6 +44,13 @@ var (
 	Deaf    = cut("deaf", Passes, Silent)
 )
 
+// Nothing goes wrong: what a stand-still is to be compared with.
+var Nothing = Fault{
+	"left alone",
+	func(context.Context, *Cluster, *Broker) error { return nil },
+	func(context.Context, *Cluster, *Broker) error { return nil },
+}
+
 func restart(ctx context.Context, c *Cluster, b *Broker) error { return c.Restart(ctx, b) }
 
 func cut(name string, out, in Mode) Fault {

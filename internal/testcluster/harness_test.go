@@ -22,11 +22,15 @@ var (
 	chaos    = flag.Duration("chaos", 12*time.Second, "how long to play random faults")
 	measure  = flag.Int("measure", 0, "how often to measure each stand-still; 0 does not")
 	watch    = flag.Bool("watch", false, "log the timeline as it goes")
+	given    = flag.String("binary", "", "use this broker, not one that is built from here")
 	keep     = flag.String("keep", "", "keep the brokers' data and output below this directory")
 )
 
 // program is the broker's binary, built once.
 var program = sync.OnceValues(func() (string, error) {
+	if *given != "" {
+		return filepath.Abs(*given)
+	}
 	dir, err := os.MkdirTemp("", "testcluster")
 	if err != nil {
 		return "", err
@@ -37,7 +41,7 @@ var program = sync.OnceValues(func() (string, error) {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	if path, err := program(); err == nil {
+	if path, err := program(); err == nil && *given == "" {
 		os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)

@@ -107,7 +107,7 @@ func (c Counts) bad() int {
 }
 
 func (c Counts) String() string {
-	return fmt.Sprintf("%d published, %d confirmed, %d delivered, %d given out again (%d flagged, %d not), %d nacked; "+
+	return fmt.Sprintf("%d published, %d confirmed, %d delivered, %d given out again, %d came flagged, %d came late without a flag, %d nacked; "+
 		"lost %d, doubled %d, reordered %d, damaged %d, nacked by living brokers %d, never confirmed %d",
 		c.Published, c.Confirmed, c.Delivered, c.Returned, c.Flagged, c.Unflagged, c.Nacked,
 		c.Lost, c.Doubled, c.Reordered, c.Damaged, c.NackedLiving, c.Unconfirmed)
@@ -246,7 +246,9 @@ func (l *Ledger) deliver(connection int32, body []byte, redelivered bool) {
 		l.problem("%v came to b%d after message %d", m, to.broker+1, to.last[m.publisher])
 	default:
 		// It may have been given to a client that died before it had it.
-		l.mu.counts.Unflagged++
+		if l.well(to.broker, now) {
+			l.mu.counts.Unflagged++
+		}
 	}
 	r.to, r.delivered = connection, uint32(now.Milliseconds())
 	r.count = uint8(min(int(r.count)+1, 255))
@@ -262,7 +264,8 @@ func (l *Ledger) again(m message, r *record, to *link, connection int32, redeliv
 		return
 	}
 	l.mu.counts.Returned++
-	if !redelivered {
+	// A client of a broker that was paused reads late what it was sent early.
+	if !redelivered && l.well(to.broker, l.timeline.now()) {
 		l.mu.counts.Unflagged++
 	}
 }
