@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
@@ -31,7 +33,7 @@ type attendance struct {
 	// transfer has another broker lead.
 	transfer func(to string) error
 
-	guests  map[string]*attendant
+	guests  []*attendant // ascending by name
 	awaited map[string]bool
 	until   time.Time // when it is no longer waited
 	// postponed waits until all have come.
@@ -59,7 +61,7 @@ type attendant struct {
 
 func newAttendance(l *loop, id entry.GroupID, living func() []string) *attendance {
 	return &attendance{
-		loop: l, id: id, living: living, guests: make(map[string]*attendant),
+		loop: l, id: id, living: living,
 		transfer: func(string) error { return errOneCopy },
 	}
 }
@@ -72,13 +74,14 @@ func (t *attendance) receive(from string, answer func(*wireMessage), m *wireMess
 		t.early = append(t.early, earlyMessage{from, answer, m})
 		return
 	}
-	a := t.guests[from]
+	a := t.find(from)
 	if m.kind == wireHello && l.term != 0 && m.term == l.term {
 		if a != nil {
 			t.dismiss(a)
 		}
 		a = &attendant{attendance: t, name: from, session: m.session, term: l.term, answer: answer}
-		t.guests[from] = a
+		at, _ := t.place(from)
+		t.guests = slices.Insert(t.guests, at, a)
 		a.reply(&wireMessage{kind: wireHello})
 		return
 	}
@@ -103,6 +106,18 @@ func (t *attendance) receive(from string, answer func(*wireMessage), m *wireMess
 	default:
 		t.serve(a, m)
 	}
+}
+
+// find returns a broker's gateway, nil if it is not here.
+func (t *attendance) find(name string) *attendant {
+	if at, found := t.place(name); found {
+		return t.guests[at]
+	}
+	return nil
+}
+
+func (t *attendance) place(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(t.guests, name, func(a *attendant, name string) int { return strings.Compare(a.name, name) })
 }
 
 // reply sends m to the gateway.
@@ -146,7 +161,7 @@ func (t *attendance) lead() {
 	for _, name := range t.living() {
 		t.awaited[name] = true
 	}
-	t.until = time.Now().Add(gatherTime)
+	t.until = t.loop.now().Add(gatherTime)
 	early := t.early
 	t.early = nil
 	for _, e := range early {
@@ -160,7 +175,7 @@ func (t *attendance) follow() {
 		a.reply(&wireMessage{kind: wireRefused})
 		a.gone = true
 	}
-	clear(t.guests)
+	t.guests = nil
 	t.awaited, t.postponed = nil, nil
 }
 
@@ -176,7 +191,7 @@ func (t *attendance) gathering() bool {
 	if len(t.awaited) == 0 {
 		return false
 	}
-	if time.Now().Before(t.until) {
+	if t.loop.now().Before(t.until) {
 		return true
 	}
 	for name := range t.awaited {
@@ -189,13 +204,15 @@ func (t *attendance) gathering() bool {
 // lost lets go of a broker that is gone.
 func (t *attendance) lost(name string) {
 	t.arrived(name)
-	if a := t.guests[name]; a != nil {
+	if a := t.find(name); a != nil {
 		t.dismiss(a)
 	}
 }
 
 func (t *attendance) dismiss(a *attendant) {
-	delete(t.guests, a.name)
+	if at, found := t.place(a.name); found {
+		t.guests = slices.Delete(t.guests, at, at+1)
+	}
 	if t.leave != nil {
 		t.leave(a)
 	}

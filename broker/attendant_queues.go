@@ -2,7 +2,8 @@ package broker
 
 import (
 	"errors"
-	"time"
+	"maps"
+	"slices"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/internal/topology"
@@ -104,7 +105,7 @@ func (g *group) send(a *attendant, deliveries []queue.Delivery) {
 
 // left requeues what a gateway's consumers had and detaches them.
 func (g *group) left(a *attendant) {
-	for h := range g.guest(a).holders {
+	for _, h := range slices.Sorted(maps.Keys(g.guest(a).holders)) {
 		g.closeHolder(h, func() {})
 	}
 }
@@ -194,7 +195,7 @@ func (g *group) get(a *attendant, q entry.QueueID, h queue.HolderID, reply func(
 		return
 	}
 	take := func() bool {
-		g.dispatcher.Clock(time.Now().UnixNano())
+		g.dispatcher.Clock(g.now().UnixNano())
 		d, remaining, found := g.dispatcher.Get(q, h, false)
 		if found {
 			r := wireMessage{deliveries: []queue.Delivery{d}, n: remaining}

@@ -1,14 +1,18 @@
 package broker
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,16 +24,29 @@ import (
 	"github.com/mirrormq/mirrormq/replicate"
 )
 
+// carrier is what a cluster needs of the backbone.
+type carrier interface {
+	Send(c backbone.Class, to string, payload []byte) error
+	Broadcast(c backbone.Class, payload []byte) error
+	SendLink(c backbone.Class, to []string, payload ...[]byte) error
+	Consumed(c backbone.Class, from string, bytes int)
+	Reopen(c backbone.Class, to string)
+	Leave(context.Context) error
+	Close() error
+}
+
 // cluster joins this broker to the others: it carries what groups, electors
 // and gateways say, and knows who is there.
 type cluster struct {
 	broker   *Broker
-	backbone *backbone.Backbone
+	backbone carrier
 	logger   *slog.Logger
 	beater   *elect.Beater
 	gate     *elect.Gate
 	history  *elect.History
 	applied  *appliedAt
+	now      func() time.Time
+	jitter   func() float64
 
 	mu struct {
 		sync.Mutex
@@ -58,12 +75,20 @@ const maxPromotions = 100
 // peersFile, in the data directory, has the incarnations of the other brokers.
 const peersFile = "peers.json"
 
-func (b *Broker) openCluster() error {
-	c := &cluster{broker: b, logger: b.logger, beater: elect.NewBeater(elect.DefaultHang), gate: &elect.Gate{}, history: elect.NewHistory(maxPromotions), applied: newAppliedAt()}
+func newCluster(b *Broker) *cluster {
+	c := &cluster{
+		broker: b, logger: b.logger, beater: elect.NewBeater(elect.DefaultHang), gate: &elect.Gate{},
+		history: elect.NewHistory(maxPromotions), applied: newAppliedAt(), now: time.Now, jitter: rand.Float64,
+	}
 	c.mu.up, c.mu.strangers = make(map[string]bool), make(map[string]bool)
 	c.mu.since = make(map[string]time.Time)
 	c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
 	c.mu.known = make(map[string]uint64)
+	return c
+}
+
+func (b *Broker) openCluster() error {
+	c := newCluster(b)
 	content, err := os.ReadFile(filepath.Join(b.config.Data, peersFile))
 	if err == nil {
 		err = json.Unmarshal(content, &c.mu.known)
@@ -76,15 +101,19 @@ func (b *Broker) openCluster() error {
 }
 
 // start connects to the other brokers. The groups are open by now.
-func (c *cluster) start() (err error) {
+func (c *cluster) start() error {
 	b := c.broker
-	c.backbone, err = backbone.Start(backbone.Config{
+	started, err := backbone.Start(backbone.Config{
 		Name: b.config.Name, Incarnation: b.log.Identity(), Peers: b.config.Cluster, Listen: b.config.Backbone,
 		Secret: b.config.ClusterSecret, NATS: b.config.NATS, Handler: c,
 		HoldBroken: []backbone.Class{backbone.Gateway}, MaxMessage: int(b.config.MaxMessageSize) + 64<<20,
 		Logger: b.logger,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	c.backbone = started
+	return nil
 }
 
 // living are the brokers that can be reached, this one among them.
@@ -105,14 +134,10 @@ func (b *Broker) living() []string {
 func (c *cluster) run() {
 	ticker := time.NewTicker(elect.BeatInterval)
 	defer ticker.Stop()
-	var datagram []byte
 	for {
 		select {
-		case now := <-ticker.C:
-			var any bool
-			if datagram, any = c.beater.Make(now, c.broker.oldestWrite(), datagram[:0]); any {
-				_ = c.backbone.Broadcast(backbone.Beats, datagram) // Lost ones are what beats are about.
-			}
+		case <-ticker.C:
+			c.beat()
 			c.refuseAgain()
 		case <-c.broker.context.Done():
 			return
@@ -120,9 +145,16 @@ func (c *cluster) run() {
 	}
 }
 
+// beat tells all brokers which groups this one leads.
+func (c *cluster) beat() {
+	if datagram, any := c.beater.Make(c.now(), c.broker.oldestWrite(), nil); any {
+		_ = c.backbone.Broadcast(backbone.Beats, datagram) // Lost ones are what beats are about.
+	}
+}
+
 // Datagram takes beats and what electors say.
 func (c *cluster) Datagram(_ backbone.Class, from string, payload []byte) {
-	now := time.Now()
+	now := c.now()
 	var err error
 	if elect.IsBeats(payload) {
 		err = elect.ParseBeats(payload, func(beat elect.Beat) {
@@ -248,12 +280,12 @@ func (c *cluster) refuseAgain() {
 		c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
 	}
 	c.mu.Unlock()
-	for to, groups := range refuse {
-		for g, term := range groups {
+	for _, to := range slices.Sorted(maps.Keys(refuse)) {
+		for _, g := range slices.Sorted(maps.Keys(refuse[to])) {
 			if l, t := c.broker.attendance(g); t != nil {
 				l.call(func() { t.lost(to) })
 			}
-			c.answer(to, &wireMessage{kind: wireRefused, group: g, term: term})
+			c.answer(to, &wireMessage{kind: wireRefused, group: g, term: refuse[to][g]})
 		}
 	}
 }
@@ -308,7 +340,8 @@ func (c *cluster) leave(name string) {
 
 // anew has our gateways tell a broker everything again.
 func (c *cluster) anew(name string) {
-	for _, w := range c.broker.gateways {
+	for _, g := range slices.Sorted(maps.Keys(c.broker.gateways)) {
+		w := c.broker.gateways[g]
 		w.broken(name)
 		w.again(name)
 	}
@@ -331,7 +364,7 @@ func (c *cluster) PeerUp(name string, incarnation uint64) {
 		delete(c.mu.up, name)
 		c.mu.strangers[name] = true
 	}
-	c.mu.since[name] = time.Now()
+	c.mu.since[name] = c.now()
 	c.mu.Unlock()
 	if !trusted {
 		c.logger.Error("a broker has come back without its data: it can't take part, since it has forgotten what it promised",
@@ -339,7 +372,7 @@ func (c *cluster) PeerUp(name string, incarnation uint64) {
 		return
 	}
 	c.broker.topology.call(c.broker.topology.announce)
-	now := time.Now()
+	now := c.now()
 	for _, e := range c.broker.elections {
 		e.loop.call(func() { e.elector.PeerUp(now, name) })
 	}
@@ -362,9 +395,9 @@ func (c *cluster) PeerDown(name string) {
 	c.mu.Lock()
 	delete(c.mu.up, name)
 	delete(c.mu.strangers, name)
-	c.mu.since[name] = time.Now()
+	c.mu.since[name] = c.now()
 	c.mu.Unlock()
-	now := time.Now()
+	now := c.now()
 	for _, e := range c.broker.elections {
 		e.loop.call(func() { e.elector.PeerDown(now, name) })
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -23,13 +22,15 @@ const (
 // election drives a group's elector beside its raft node. Owned by the group's
 // loop.
 type election struct {
-	group    entry.GroupID
-	loop     *loop
-	node     *replicate.Node
-	elector  *elect.Elector
-	cluster  *cluster
-	gateway  *gateway
-	timer    *time.Timer
+	group   entry.GroupID
+	loop    *loop
+	node    *replicate.Node
+	elector *elect.Elector
+	cluster *cluster
+	gateway *gateway
+	// rouseIn has the loop do a round after a time; a later call replaces an
+	// earlier one.
+	rouseIn  func(time.Duration) bool
 	actions  []elect.Action
 	mirrors  []replicate.Mirror
 	leader   string
@@ -40,13 +41,13 @@ type election struct {
 // newElection makes the elector of a group and has its loop drive it.
 func (c *cluster) newElection(g entry.GroupID, l *loop, node *replicate.Node, w *gateway) (*election, error) {
 	elector, err := elect.New(elect.Config{
-		Group: g, Self: c.broker.config.Name, Voters: c.broker.members.ranked(g), Jitter: rand.Float64, Gate: c.gate,
-	}, time.Now())
+		Group: g, Self: c.broker.config.Name, Voters: c.broker.members.ranked(g), Jitter: c.jitter, Gate: c.gate,
+	}, l.now())
 	if err != nil {
 		return nil, err
 	}
 	e := &election{group: g, loop: l, node: node, elector: elector, cluster: c, gateway: w}
-	e.timer = time.AfterFunc(time.Hour, l.rouse)
+	e.rouseIn = time.AfterFunc(time.Hour, l.rouse).Reset
 	l.watch = e.watch
 	return e, nil
 }
@@ -54,7 +55,7 @@ func (c *cluster) newElection(g entry.GroupID, l *loop, node *replicate.Node, w 
 // watch tells the elector how raft stands, and raft what the elector wants. It
 // is called after every round of the loop.
 func (e *election) watch(bool) {
-	now := time.Now()
+	now := e.loop.now()
 	e.tell(now)
 	e.elector.Tick(now)
 	e.node.HoldElections(e.elector.HoldTicks())
@@ -66,7 +67,7 @@ func (e *election) watch(bool) {
 		e.loop.rouse() // raft has something ready now.
 	}
 	if wake := e.elector.Wake(); !wake.IsZero() {
-		e.timer.Reset(max(time.Until(wake), time.Millisecond))
+		e.rouseIn(max(wake.Sub(now), time.Millisecond))
 	}
 }
 
@@ -154,7 +155,7 @@ func standings(list []elect.Standing) string {
 // transferTo has another broker lead because an operator wants it. Called on the
 // loop's goroutine.
 func (e *election) transferTo(to string) error {
-	return e.elector.TransferTo(time.Now(), to)
+	return e.elector.TransferTo(e.loop.now(), to)
 }
 
 // handOver gives away the lead of every group before a planned stop, and waits
@@ -163,7 +164,7 @@ func (b *Broker) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
 	for _, e := range b.elections {
-		e.loop.call(func() { e.elector.HandOver(time.Now()) })
+		e.loop.call(func() { e.elector.HandOver(e.loop.now()) })
 	}
 	for _, e := range b.elections {
 		for ctx.Err() == nil {

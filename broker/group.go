@@ -168,7 +168,7 @@ func (g *group) give() {
 
 func (g *group) turn() {
 	if g.dispatcher != nil {
-		g.dispatcher.Clock(time.Now().UnixNano())
+		g.dispatcher.Clock(g.now().UnixNano())
 		if !g.gathering() {
 			g.dispatcher.DispatchPending(g.deliver)
 			g.expire()

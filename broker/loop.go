@@ -78,6 +78,7 @@ type loop struct {
 	order   orderer
 	machine machine
 	failed  func(error) // told once of a failure that ends the group
+	now     func() time.Time
 	// watch, if set, is called after every round and every tick: it elects.
 	watch func(ticked bool)
 
@@ -121,7 +122,7 @@ type late struct {
 
 func newLoop(name string, logger *slog.Logger, failed func(error)) *loop {
 	return &loop{
-		name: name, logger: logger, failed: failed,
+		name: name, logger: logger, failed: failed, now: time.Now,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		leading: make(chan struct{}),
 	}
@@ -310,7 +311,7 @@ func (l *loop) propose() bool {
 			}
 			count, size = count+1, size+len(s.ops)+32
 		}
-		payload := l.machine.appendBatch(l.batch(size), time.Now().UnixNano())
+		payload := l.machine.appendBatch(l.batch(size), l.now().UnixNano())
 		for _, s := range l.pending[:count] {
 			payload = l.machine.appendSubmission(payload, s.session, s.seq, s.ops)
 		}

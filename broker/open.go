@@ -42,9 +42,9 @@ func restore[T any](l *log.Log, g entry.GroupID, fresh func() T, read func(io.Re
 }
 
 // join makes a durable group's raft node, and the keeper of its checkpoints.
-func (b *Broker) join(l *loop, g entry.GroupID, at entry.Position) (*replicate.Node, *keeper, error) {
+func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, at entry.Position) (*replicate.Node, *keeper, error) {
 	config := replicate.Config{
-		Group: g, ID: b.members.ids[b.config.Name], Voters: b.members.voters(), Log: groupLog{b.log}, Notify: l.notify,
+		Group: g, ID: b.members.ids[b.config.Name], Voters: b.members.voters(), Log: entries, Notify: l.notify,
 		Applied: at, RingBytes: ringBytes, Logger: b.logger,
 	}
 	if b.cluster != nil {
@@ -125,7 +125,7 @@ func (b *Broker) openTopology() error {
 	b.topology = newTopologyGroup(l, state, b.living)
 	b.topology.deleted, b.topology.self, b.topology.gateway = b.unregistered, b.config.Name, b.gateways[entry.Topology]
 	b.topology.cluster = b.cluster
-	b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, at)
+	b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, groupLog{b.log}, at)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (b *Broker) openGroup(id entry.GroupID) error {
 		return err
 	}
 	g := b.makeGroup(id, fmt.Sprintf("queues-%d", id), state)
-	g.node, g.keep, err = b.join(g.loop, id, at)
+	g.node, g.keep, err = b.join(g.loop, id, groupLog{b.log}, at)
 	if err != nil {
 		return err
 	}
