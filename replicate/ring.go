@@ -11,7 +11,8 @@ import (
 const entryOverhead = 160
 
 // Ring holds a group's newest entries, so that applying and delivering them
-// reads no disk. It is bounded in bytes and drops the oldest. The owner's loop
+// reads no disk. It is bounded in bytes and drops the oldest; the newest stays
+// whatever its size, until the next one comes: it is about to be applied. The owner's loop
 // alone changes it; Get may be called from any goroutine and takes no lock.
 type Ring struct {
 	limit int64
@@ -73,10 +74,6 @@ func (r *Ring) put(e *raftpb.Entry) {
 	for r.first < r.next && r.bytes.Load()+size > r.limit {
 		r.drop(r.first)
 		r.first++
-	}
-	if size > r.limit {
-		r.first, r.next = index+1, index+1
-		return
 	}
 	r.next = index + 1
 	slots := r.grow()

@@ -81,7 +81,7 @@ func putTwin(twin []Entry, e Entry, limit int64) []Entry {
 		for _, e := range twin {
 			bytes += int64(len(e.Payload)) + entryOverhead
 		}
-		if bytes <= limit {
+		if bytes <= limit || len(twin) == 1 {
 			return twin
 		}
 		twin = twin[1:]
