@@ -267,6 +267,9 @@ func (g *group) purge(q entry.QueueID, reply func(wireMessage)) {
 			if len(o.ops) > 0 {
 				r.n = o.ops[0].N
 			}
+			if o.err != nil {
+				r = wireMessage{code: replyFailed, text: o.err.Error()}
+			}
 			if o.err != errNotLeader {
 				reply(r)
 			}

@@ -107,10 +107,19 @@ func (w *gateway) settled(h queue.HolderID, q entry.QueueID, ranges []entry.Rang
 }
 
 func (v *holding) remove(q entry.QueueID, r entry.Range) {
-	if s := v.queues[q]; s != nil {
-		s.remove(r)
+	s := v.queues[q]
+	if s == nil {
+		return
+	}
+	if s.remove(r); s.empty() && len(v.queues) > keptQueues {
+		delete(v.queues, q)
+		delete(v.by, q)
 	}
 }
+
+// keptQueues is for how many queues a channel keeps what it needs to hold
+// messages of them, while it holds none.
+const keptQueues = 16
 
 // get takes one message for a holder. With noAck the message is settled once
 // the reply's written is called.
@@ -267,8 +276,11 @@ func (w *gateway) transfer(ctx context.Context, to string) error {
 // purge removes the ready messages of a queue and returns their number.
 func (w *gateway) purge(ctx context.Context, q entry.QueueID) (uint64, error) {
 	m, err := w.await(ctx, wireMessage{kind: wirePurge, queue: q})
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, err
+	case m.code != replyOK:
+		return 0, remoteError(m.text)
 	}
 	return m.n, nil
 }
