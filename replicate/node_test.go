@@ -95,11 +95,11 @@ func TestAnEntryLargerThanEveryBoundPasses(t *testing.T) {
 	settle(t, m)
 	propose(t, m, "b")
 	settle(t, m)
-	if n := len(m.applied); n != 4 || string(m.applied[2].Payload) != large || m.log.reads != 1 {
+	if n := len(m.applied); n != 4 || string(m.applied[2].Payload) != large || m.log.reads != 0 {
 		t.Errorf("%d entries applied, %d read", n, m.log.reads)
 	}
 	if _, ok := m.node.Ring().Get(3); ok {
-		t.Error("the ring holds an entry larger than itself")
+		t.Error("the ring holds an entry larger than itself, though it is not the newest")
 	}
 }
 
