@@ -14,6 +14,9 @@ const (
 	// brokers to tell what their consumers hold, before it gives out messages
 	// that they may have.
 	gatherTime = 700 * time.Millisecond
+	// doubtTime is how long it waits for the gateway of a leader that fell
+	// silent: long enough for a broker that lives but whose disk hangs.
+	doubtTime = 100 * time.Millisecond
 	// maxEarly bounds the messages that are kept for a leader who has yet to
 	// apply what was ordered before it led.
 	maxEarly = 1 << 14
@@ -36,6 +39,9 @@ type attendance struct {
 	guests  []*attendant // ascending by name
 	awaited map[string]bool
 	until   time.Time // when it is no longer waited
+	// doubted, if any, is awaited no longer than doubtedUntil.
+	doubted      string
+	doubtedUntil time.Time
 	// postponed waits until all have come.
 	postponed []func()
 	early     []earlyMessage
@@ -161,7 +167,8 @@ func (t *attendance) lead() {
 	for _, name := range t.living() {
 		t.awaited[name] = true
 	}
-	t.until = t.loop.now().Add(gatherTime)
+	now := t.loop.now()
+	t.until, t.doubtedUntil = now.Add(gatherTime), now.Add(doubtTime)
 	early := t.early
 	t.early = nil
 	for _, e := range early {
@@ -186,12 +193,26 @@ func (t *attendance) arrived(name string) {
 	}
 }
 
+// doubt has the gateway of a broker waited for only shortly: that of the leader
+// before, whose beats stopped. If it lives it comes at once, and else all
+// consumers would stand still until its route is given up. It is called when
+// this broker is elected, which is before it leads: what was ordered before has
+// to be applied first.
+func (t *attendance) doubt(name string) {
+	t.doubted, t.doubtedUntil = name, t.loop.now().Add(doubtTime)
+}
+
 // gathering reports whether gateways are still waited for.
 func (t *attendance) gathering() bool {
+	now := t.loop.now()
+	if len(t.awaited) > 0 && t.doubted != "" && !now.Before(t.doubtedUntil) {
+		delete(t.awaited, t.doubted)
+		t.doubted = ""
+	}
 	if len(t.awaited) == 0 {
 		return false
 	}
-	if t.loop.now().Before(t.until) {
+	if now.Before(t.until) {
 		return true
 	}
 	for name := range t.awaited {

@@ -120,6 +120,13 @@ func (e *election) act(now time.Time, a *elect.Action) {
 		e.tell(now)
 	case elect.Promoted:
 		e.cluster.promoted(*a.Promotion)
+		if _, t := e.cluster.broker.attendance(e.group); t != nil {
+			doubted := ""
+			if a.Promotion.Reason == elect.Silent {
+				doubted = a.Promotion.From
+			}
+			t.doubt(doubted)
+		}
 	}
 	if err != nil {
 		e.cluster.logger.Debug("election", "group", e.group, "action", a.Kind.String(), "to", a.To, "err", err)
