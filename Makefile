@@ -10,6 +10,9 @@ HTTP ?= 127.0.0.1:15672
 # make crash: how often the broker is killed. make fuzz: seconds for all targets.
 ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
+# make chaos: how long. make standstill: how often each fault.
+DURATION ?= 10m
+TIMES ?= 10
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # A tagged checkout builds as its tag; any other as the version in the source.
@@ -17,7 +20,7 @@ VERSION := $(shell git describe --tags --dirty 2>/dev/null)
 LDFLAGS := $(if $(VERSION),-ldflags "-X main.version=$(VERSION)")
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check generate conformance smoke crash fuzz bench clean
+.PHONY: help run build test race check generate conformance smoke crash chaos standstill fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +55,12 @@ smoke: build ## other client libraries against our broker
 
 crash: ## kill a broker under load ROUNDS times, and lose nothing
 	$(GO) test -count=1 -v -timeout 60m ./internal/crashtest -rounds $(ROUNDS)
+
+chaos: ## play random faults on three brokers for DURATION, and lose, double and reorder nothing
+	$(GO) test -count=1 -v -timeout 0 ./internal/testcluster -run RandomFaults -chaos $(DURATION)
+
+standstill: ## how long clients stand still when a broker of three is lost, TIMES times each
+	$(GO) test -count=1 -v -timeout 0 ./internal/testcluster -run MeasureStandStills -measure $(TIMES)
 
 fuzz: ## every fuzz target in turn, FUZZ_SECONDS in all
 	.ci/fuzz $(FUZZ_SECONDS)
