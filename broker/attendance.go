@@ -144,6 +144,7 @@ func (a *attendant) submit(m *wireMessage) {
 	seq := m.seq
 	a.loop.submit(&submission{
 		ops: m.ops, kept: true, session: a.session, seq: seq, quorum: replicate.Quorum(m.quorum), weak: m.n != 0,
+		early: func() { a.ended = append(a.ended, ended{seq: seq}) },
 		done: func(o outcome) {
 			e := ended{seq: seq, index: o.index}
 			switch {

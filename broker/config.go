@@ -47,8 +47,8 @@ type Config struct {
 	// operating system had not written, when the machine loses power.
 	Fsync         string
 	FsyncInterval time.Duration
-	// AckQuorum is the default ack quorum of queues: leader, majority, all or a
-	// number.
+	// AckQuorum is the ack quorum of queues that have none: leader, majority, all
+	// or a number of copies, at most of the brokers. The same on all brokers.
 	AckQuorum string
 	// Groups is the number of queue groups. Default 1.
 	Groups int
@@ -68,8 +68,8 @@ type Config struct {
 	FrameMax int
 	// ChannelMax is the largest number of channels of a connection. Default 2047.
 	ChannelMax int
-	// PublishTimeout is how long a publish waits for a leader before it is
-	// nacked. Default 30 s.
+	// PublishTimeout is how long a publish waits for a leader and for its ack
+	// quorum before it is nacked. Default 30 s.
 	PublishTimeout time.Duration
 	// Cluster has the names of all brokers of the cluster, this one's too, and
 	// the addresses of their backbones. Empty for a broker alone.
@@ -153,6 +153,8 @@ func (c Config) validate() error {
 	}
 	if err := validAckQuorum(c.AckQuorum); err != nil {
 		errs = append(errs, err)
+	} else if n, _ := strconv.Atoi(c.AckQuorum); n > max(len(c.Cluster), 1) {
+		refuse("ack quorum %d: above the %d brokers that there are", n, max(len(c.Cluster), 1))
 	}
 	if _, in := c.Cluster[c.Name]; len(c.Cluster) > 0 && !in {
 		refuse("cluster: this broker, %q, is not in it", c.Name)

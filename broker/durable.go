@@ -14,6 +14,7 @@ type durable struct{ node *replicate.Node }
 func (d durable) propose(payload []byte) (uint64, error) { return d.node.Propose(payload) }
 func (d durable) completed(c replicate.Completion)       { d.node.Completed(c) }
 func (d durable) tick()                                  { d.node.Tick() }
+func (d durable) paused()                                { d.node.Paused() }
 func (d durable) inFlight() int                          { return d.node.InFlight() }
 func (d durable) ordering() bool                         { return d.node.Status().Role == replicate.Leader }
 

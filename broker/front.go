@@ -19,6 +19,7 @@ import (
 type frontConfig struct {
 	name, version    string
 	copies           int    // of a queue, this broker's included
+	ackQuorum        string // of queues without one; "" for the majority
 	maxMessageSize   int64  // bytes of a body
 	channelMax       uint16 // channels of a connection
 	frameMax         uint32 // bytes of a frame
@@ -47,6 +48,7 @@ type front struct {
 	core        core
 	config      frontConfig
 	log         *slog.Logger
+	quorums     quorums
 	properties  amqp.Table // what connection.start says
 	connections *registry
 	counts      traffic
@@ -70,7 +72,7 @@ func newFront(core core, config frontConfig) *front {
 	}
 	f := &front{
 		core: core, config: config, log: config.logger,
-		properties: serverProperties(config), connections: newRegistry(config.maxConnections),
+		quorums: newQuorums(config.copies, config.ackQuorum), properties: serverProperties(config), connections: newRegistry(config.maxConnections),
 	}
 	f.group = func(id entry.GroupID) queueGroup {
 		if g := core.group(id); g != nil {

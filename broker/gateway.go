@@ -2,6 +2,7 @@ package broker
 
 import (
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -58,6 +59,9 @@ type gateway struct {
 type underway struct {
 	*submission
 	since time.Time
+	// told says that its weak quorum held, which its submitter knows. It stays
+	// until it is committed, so that the next leader is handed it too.
+	told bool
 }
 
 // follower is a consumer of one of this broker's connections.
@@ -108,7 +112,7 @@ func (w *gateway) submit(s *submission) {
 	w.mu.seq++
 	s.session, s.seq = w.session, w.mu.seq
 	s.weak = s.quorum == replicate.QuorumLeader && w.voters > 1 || s.quorum > 1 && int(s.quorum) <= w.voters/2
-	w.mu.unconfirmed = append(w.mu.unconfirmed, &underway{s, w.now()})
+	w.mu.unconfirmed = append(w.mu.unconfirmed, &underway{submission: s, since: w.now()})
 	if w.mu.greeted {
 		w.sendSubmission(s)
 	}
@@ -121,7 +125,7 @@ func (w *gateway) sendSubmission(s *submission) {
 	m := &wireMessage{kind: wireSubmit, seq: seq, quorum: int64(s.quorum), ops: s.ops, n: flagBits(s.weak)}
 	m.submission = &submission{
 		ops: s.ops, quorum: s.quorum, weak: s.weak, session: s.session, seq: seq, kept: true,
-		done: func(o outcome) { w.over(term, seq, o) },
+		done: func(o outcome) { w.over(term, seq, o) }, early: func() { w.held(term, seq) },
 	}
 	w.toLeader(m)
 }
@@ -144,23 +148,55 @@ func (w *gateway) over(term, seq uint64, o outcome) {
 		return
 	}
 	w.mu.Lock()
-	if term != w.mu.term || seq < w.mu.base || seq-w.mu.base >= uint64(len(w.mu.unconfirmed)) {
-		w.mu.Unlock()
-		return
+	u := w.underway(term, seq)
+	if u != nil {
+		w.mu.unconfirmed[seq-w.mu.base] = nil
+		w.trim()
 	}
-	u := w.mu.unconfirmed[seq-w.mu.base]
-	w.mu.unconfirmed[seq-w.mu.base] = nil
-	w.trim()
 	w.mu.Unlock()
 	if u != nil {
 		u.end(o)
 	}
 }
 
+// held tells that a submission's weak quorum holds, as the leader in a term
+// says. From a leader before the one that is known it counts no more.
+func (w *gateway) held(term, seq uint64) {
+	w.mu.Lock()
+	u := w.underway(term, seq)
+	if u != nil && u.told {
+		u = nil
+	}
+	if u != nil {
+		u.told = true
+	}
+	w.mu.Unlock()
+	if u != nil {
+		u.finish(outcome{})
+	}
+}
+
+// underway is a submission that has not ended, nil if there is none. Called with
+// mu held.
+func (w *gateway) underway(term, seq uint64) *underway {
+	if term != w.mu.term || seq < w.mu.base || seq-w.mu.base >= uint64(len(w.mu.unconfirmed)) {
+		return nil
+	}
+	return w.mu.unconfirmed[seq-w.mu.base]
+}
+
 func (u *underway) end(o outcome) {
-	u.finish(o)
+	u.tell(o)
 	giveOps(u.ops)
 	u.ops = nil
+}
+
+// tell tells the submitter, unless it was told. REQUIRES: u was taken out of
+// unconfirmed.
+func (u *underway) tell(o outcome) {
+	if !u.told {
+		u.finish(o)
+	}
 }
 
 // trim drops what has ended at the front. Called with mu held.
@@ -219,7 +255,7 @@ func (w *gateway) stop(err error) {
 			u.end(outcome{err: err})
 		}
 	}
-	for _, c := range calls {
-		c.answer(nil)
+	for _, n := range slices.Sorted(maps.Keys(calls)) {
+		calls[n].answer(nil)
 	}
 }

@@ -69,7 +69,7 @@ func (w *gateway) tick() {
 	}
 	w.mu.Unlock()
 	for _, u := range late {
-		u.finish(outcome{err: errPublishTimeout})
+		u.tell(outcome{err: errPublishTimeout})
 	}
 }
 
@@ -178,7 +178,11 @@ func (w *gateway) receive(from string, m *wireMessage) {
 	case wireDone:
 		w.mu.Unlock()
 		for _, e := range m.ended {
-			w.over(m.term, e.seq, w.outcome(e))
+			if e.early() {
+				w.held(m.term, e.seq)
+			} else {
+				w.over(m.term, e.seq, w.outcome(e))
+			}
 		}
 	default:
 		w.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/internal/topology"
 	"github.com/mirrormq/mirrormq/queue"
+	"github.com/mirrormq/mirrormq/replicate"
 )
 
 const (
@@ -38,10 +39,11 @@ type lane struct {
 	group    queueGroup
 	receiver receiver // used by the group's goroutine
 
-	ops      []byte         // encoded, in order
-	confirms []confirmRange // of the publishes in ops
-	held     []*held        // with acks that are not in ops yet
-	listed   bool           // in conn.dirty
+	ops      []byte           // encoded, in order
+	confirms []confirmRange   // of the publishes in ops
+	quorum   replicate.Quorum // of confirms
+	held     []*held          // with acks that are not in ops yet
+	listed   bool             // in conn.dirty
 }
 
 // confirmRange is adjoining publishes of one channel.
@@ -85,6 +87,17 @@ func (l *lane) mark() {
 	}
 }
 
+// require has the publish that follows confirmed at a quorum. One submission has
+// one: what waits for another goes first.
+func (l *lane) require(quorum replicate.Quorum) {
+	if quorum != l.quorum {
+		if len(l.confirms) > 0 {
+			l.flush()
+		}
+		l.quorum = quorum
+	}
+}
+
 // enqueue appends a whole publish to the ops.
 func (l *lane) enqueue(queues []entry.QueueID, exchange, key, properties, body []byte) {
 	if l.ops == nil {
@@ -101,7 +114,8 @@ func appendPublish(ops []byte, queues []entry.QueueID, exchange, key, properties
 	return entry.AppendContentHead(appendEnqueue(ops, queues, properties, size), exchange, key, properties)
 }
 
-// expect adds a publish in ops to those that are confirmed with them.
+// expect adds a publish in ops to those that are confirmed with them, at the
+// quorum that was required before it was put there.
 func (l *lane) expect(to *confirms, tag uint64, shared *sharedConfirm) {
 	if n := len(l.confirms); n > 0 && shared == nil {
 		if last := &l.confirms[n-1]; last.to == to && last.shared == nil && last.last+1 == tag {
@@ -136,9 +150,9 @@ func (l *lane) flush() {
 	if len(l.ops) == 0 {
 		return
 	}
-	ops, confirms := l.ops, l.confirms
-	l.ops, l.confirms = nil, nil
-	l.submit(ops, confirms, nil)
+	ops, confirms, quorum := l.ops, l.confirms, l.quorum
+	l.ops, l.confirms, l.quorum = nil, nil, replicate.QuorumMajority
+	l.submit(ops, confirms, quorum, nil)
 }
 
 // deadLetterBytes is what a rejected message counts for among a connection's
@@ -173,10 +187,10 @@ type flight struct {
 }
 
 // submit hands ops to the group. then, if not nil, is called on the group's
-// goroutine with what became of them.
-func (l *lane) submit(ops []byte, confirms []confirmRange, then func(error)) {
+// goroutine with what became of them at the quorum.
+func (l *lane) submit(ops []byte, confirms []confirmRange, quorum replicate.Quorum, then func(error)) {
 	f := &flight{lane: l, size: len(ops), confirms: confirms, then: then}
-	f.submission = submission{ops: ops, done: f.land}
+	f.submission = submission{ops: ops, quorum: quorum, done: f.land}
 	// A connection that died meanwhile still submits: acks that were read
 	// count, and so do publishes.
 	l.conn.waiting.Store(true)

@@ -13,6 +13,9 @@ import (
 
 const (
 	tickInterval = 50 * time.Millisecond
+	// standstill is how long a loop, which ticks more often, stands still when
+	// others may have elected a leader meanwhile: raft's election timeout.
+	standstill = time.Second
 	// maxBatchBytes bounds one entry, unless a single submission is larger. A
 	// cold read of one message reads its whole entry, so larger is not better.
 	maxBatchBytes = 512 << 10
@@ -28,8 +31,8 @@ var (
 	// errNotLeader refuses what was handed to a group that this broker no
 	// longer leads. A gateway hands it to the next leader.
 	errNotLeader = errors.New("broker: not the leader of the group")
-	// errPublishTimeout refuses what no leader took in time.
-	errPublishTimeout = errors.New("broker: no leader took it in time")
+	// errPublishTimeout refuses what was not confirmed in time.
+	errPublishTimeout = errors.New("broker: not confirmed in time")
 )
 
 // orderer puts payloads into one order and hands them back once committed:
@@ -42,6 +45,9 @@ type orderer interface {
 	advance(apply func(term, index uint64, payload []byte) error) (more bool, err error)
 	completed(replicate.Completion)
 	tick()
+	// paused is told that the loop stood still for longer than an election
+	// timeout, before anything that waited meanwhile.
+	paused()
 	inFlight() int
 	// leads is the term in which this broker orders, having applied all that
 	// was ordered before; 0 when it does not.
@@ -93,6 +99,9 @@ type loop struct {
 	done chan struct{}
 	// leading is closed when the loop has led for the first time.
 	leading chan struct{}
+	// timeout is for how long a committed submission may wait for more disks; 0
+	// for no limit.
+	timeout time.Duration
 
 	// Owned by the loop's goroutine.
 	spareRequests    []func()
@@ -100,8 +109,9 @@ type loop struct {
 	pending          []*submission
 	sent             []sent // in the order of their entries
 	sentHead         int
-	early            int    // sent[:early] are confirmed or wait for their commit
-	late             []late // committed, but not yet on as many disks as asked
+	early            int // sent[:early] are confirmed or wait for their commit
+	late             lateQueues
+	looked           time.Time // when it was last seen not to stand still
 	ownSeq           uint64
 	spareBatch       []byte
 	term             uint64 // in which this broker leads; 0 for none
@@ -112,12 +122,6 @@ type loop struct {
 type sent struct {
 	index      uint64
 	submission *submission
-}
-
-// late is a committed submission whose quorum asks for more disks.
-type late struct {
-	sent
-	outcome outcome
 }
 
 func newLoop(name string, logger *slog.Logger, failed func(error)) *loop {
@@ -196,7 +200,12 @@ func (l *loop) run() {
 }
 
 func (l *loop) tick() {
+	now := l.now()
+	l.stoodStill(now)
 	l.order.tick()
+	if l.timeout > 0 {
+		l.late.expire(now.Add(-l.timeout))
+	}
 	if l.watch != nil {
 		l.watch(true)
 	}
@@ -212,8 +221,22 @@ func (l *loop) stop() {
 	<-l.done
 }
 
+// stoodStill reports whether the loop stood still until now for so long that
+// this broker may be deposed without knowing, as after a SIGSTOP: then what waits
+// is older than it looks.
+func (l *loop) stoodStill(now time.Time) bool {
+	still := !l.looked.IsZero() && now.Sub(l.looked) > standstill
+	if still {
+		l.logger.Warn("the group stood still", "group", l.name, "for", now.Sub(l.looked))
+		l.order.paused()
+	}
+	l.looked = now
+	return still
+}
+
 // round does all that is waiting once, and reports whether more may wait.
 func (l *loop) round() bool {
+	l.stoodStill(l.now())
 	l.mu.Lock()
 	requests, completions := l.mu.requests, l.mu.completions
 	l.mu.requests, l.mu.completions = l.spareRequests[:0], l.spareCompletions[:0]
@@ -237,6 +260,9 @@ func (l *loop) round() bool {
 	if err != nil {
 		l.fail(err)
 		return false
+	}
+	if l.stoodStill(l.now()) {
+		return true // Nothing is confirmed before the order has taken it in.
 	}
 	l.see()
 	if l.term != 0 {
@@ -392,7 +418,7 @@ func (l *loop) settle(session entry.SessionID, seq, index uint64, o outcome) {
 	s := next.submission
 	if s.quorum != replicate.QuorumMajority && l.order.confirmed(s.quorum) < index {
 		next.index = index
-		l.late = append(l.late, late{next, o.clone()})
+		l.late.add(late{next, o.clone(), l.now()})
 		s.runAfter()
 		return
 	}
@@ -404,25 +430,15 @@ func (l *loop) settle(session entry.SessionID, seq, index uint64, o outcome) {
 func (l *loop) confirm() {
 	for l.early < len(l.sent) {
 		next := l.sent[l.early]
-		if !next.submission.weak || l.order.confirmed(next.submission.quorum) < next.index {
-			if next.submission.weak {
+		if next.submission.weak {
+			if l.order.confirmed(next.submission.quorum) < next.index {
 				break
 			}
-		} else {
-			next.submission.tell(outcome{})
+			next.submission.early()
 		}
 		l.early++
 	}
-	kept := l.late[:0]
-	for _, w := range l.late {
-		if l.order.confirmed(w.submission.quorum) >= w.index {
-			w.submission.finish(w.outcome)
-		} else {
-			kept = append(kept, w)
-		}
-	}
-	clear(l.late[len(kept):])
-	l.late = kept
+	l.late.confirm(l.order.confirmed)
 }
 
 // fail ends the group: nothing is confirmed from here on.
@@ -455,11 +471,9 @@ func (l *loop) refuseSent(err error) {
 	sent := l.sent[l.sentHead:]
 	late := l.late
 	l.sent, l.sentHead, l.early, l.late = nil, 0, 0, nil
+	late.refuse(err) // They came before.
 	for _, s := range sent {
 		s.submission.finish(outcome{err: err})
-	}
-	for _, w := range late {
-		w.submission.finish(outcome{err: err})
 	}
 }
 

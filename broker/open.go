@@ -153,6 +153,7 @@ func (b *Broker) makeGroup(id entry.GroupID, name string, state *queue.Machine) 
 	g := newGroup(id, l, state, b.counts, b.living)
 	g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
 	g.view, g.self, g.leads = b.view, b.config.Name, b.gateways[id].leads
+	l.timeout = b.config.PublishTimeout
 	b.groups[id] = g
 	return g
 }
@@ -239,7 +240,3 @@ func (b *Broker) tend() {
 
 // oldestWrite is since when the log's oldest write waits for its fsync.
 func (b *Broker) oldestWrite() time.Time { return time.Time{} }
-
-// smallestQuorum is the smallest number of disks that a group's queues are
-// confirmed at, 0 for none below the majority.
-func (b *Broker) smallestQuorum(entry.GroupID) int { return 0 }

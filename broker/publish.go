@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
+	"github.com/mirrormq/mirrormq/replicate"
 )
 
 // What a channel expects of a publish's content next.
@@ -29,6 +30,8 @@ type incoming struct {
 	phase     contentPhase
 	mandatory bool
 	route     *route
+	// least is what the header asks for: the ack quorum is no weaker.
+	least replicate.Quorum
 	// properties is copied from the header's frame; its memory is reused.
 	properties []byte
 	size, got  uint64
@@ -85,6 +88,9 @@ func (ch *channel) header(ctx context.Context, payload []byte) error {
 		return amqp.PreconditionFailed("message size %d is larger than configured max size %d", size, c.front.config.maxMessageSize)
 	}
 	if err := c.validProperties(properties); err != nil {
+		return err
+	}
+	if in.least, err = c.front.quorums.header(properties); err != nil {
 		return err
 	}
 	if in.route.byHeaders {
@@ -228,13 +234,13 @@ func (ch *channel) nextTag() uint64 {
 // finish hands a whole message to the lanes of its queues.
 func (ch *channel) finish(properties, body []byte) {
 	in, c := &ch.incoming, ch.conn
-	r, mandatory := in.route, in.mandatory
+	r, mandatory, least := in.route, in.mandatory, in.least
 	ch.endContent()
 	c.front.counts.published.Add(1)
 	tag := ch.nextTag()
 	switch {
 	case ch.mode.Load() == modeTx:
-		ch.tx.publish(ch, r, mandatory, properties, body)
+		ch.tx.publish(ch, r, mandatory, least, properties, body)
 		return
 	case len(r.targets) == 0:
 		ch.unroutable(r, mandatory, tag, properties, body)
@@ -246,6 +252,9 @@ func (ch *channel) finish(properties, body []byte) {
 	}
 	for i := range r.targets {
 		t := &r.targets[i]
+		if tag != 0 {
+			t.lane.require(t.required(least))
+		}
 		t.lane.enqueue(t.queues, r.exchange, r.key, properties, body)
 		if tag != 0 {
 			t.lane.expect(&ch.confirms, tag, shared)
@@ -260,11 +269,14 @@ func (ch *channel) finish(properties, body []byte) {
 // its own, or adds it to the lane's other ops when it is small.
 func (ch *channel) finishAlone() {
 	in, c := &ch.incoming, ch.conn
-	l, ops := in.alone.lane, in.assembled
+	l, ops, quorum := in.alone.lane, in.assembled, in.alone.required(in.least)
 	ch.endContent()
 	c.front.counts.published.Add(1)
 	tag := ch.nextTag()
 	if len(ops) < aloneBytes {
+		if tag != 0 {
+			l.require(quorum)
+		}
 		if l.ops == nil {
 			l.ops = ops
 		} else {
@@ -285,7 +297,7 @@ func (ch *channel) finishAlone() {
 	if tag != 0 {
 		confirms = []confirmRange{{to: &ch.confirms, first: tag, last: tag}}
 	}
-	l.submit(ops, confirms, nil)
+	l.submit(ops, confirms, quorum, nil)
 }
 
 // endContent makes the channel ready for the next method.

@@ -34,7 +34,7 @@ func (ch *channel) queueDeclare(ctx context.Context, m *amqp.QueueDeclare) error
 	if m.Exclusive {
 		wanted.Owner = c.id
 	}
-	if quorum, given := m.Arguments["x-ack-quorum"]; given {
+	if quorum, given := m.Arguments[ackQuorumKey]; given {
 		wanted.AckQuorum, _ = topology.AckQuorum(quorum) // CheckNewQueue refuses what is none.
 	}
 	err := c.firstRefusal(always(reserved), c.may(topology.Configure, topology.QueueKind, m.Queue),
@@ -69,8 +69,10 @@ func (c *conn) checkNewQueue(s *topology.State, wanted *topology.Queue, m *amqp.
 	if refusal := topology.CheckNewQueue(wanted); refusal != nil {
 		return refusal
 	}
-	if refusal := topology.CheckAckQuorum(wanted, c.front.config.copies); refusal != nil {
-		return refusal
+	if !inMemory(wanted) {
+		if refusal := topology.CheckAckQuorum(wanted, c.front.config.copies); refusal != nil {
+			return refusal
+		}
 	}
 	return c.mayDeadLetter(m)(s)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/mirrormq/mirrormq/internal/amqp"
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/internal/topology"
+	"github.com/mirrormq/mirrormq/replicate"
 )
 
 // maxRoutes bounds what a connection's route cache holds, in routes and in the
@@ -26,6 +27,15 @@ type route struct {
 type target struct {
 	lane   *lane
 	queues []entry.QueueID
+	quorum replicate.Quorum // the strongest of its queues
+}
+
+// required is the quorum of a publish whose header asks for no less than least.
+func (t *target) required(least replicate.Quorum) replicate.Quorum {
+	if least == replicate.QuorumLeader || t.lane.id >= entry.Volatile {
+		return t.quorum
+	}
+	return t.lane.conn.front.quorums.raised(t.quorum, least)
 }
 
 // routeCache remembers a connection's routes, with what was checked to make
@@ -129,12 +139,13 @@ func (r *route) add(c *conn, q *topology.Queue) error {
 	if l == nil {
 		return notHere(q)
 	}
+	quorum := c.front.quorums.of(q)
 	for i := range r.targets {
-		if r.targets[i].lane == l {
-			r.targets[i].queues = append(r.targets[i].queues, q.ID)
+		if t := &r.targets[i]; t.lane == l {
+			t.queues, t.quorum = append(t.queues, q.ID), c.front.quorums.stronger(t.quorum, quorum)
 			return nil
 		}
 	}
-	r.targets = append(r.targets, target{l, []entry.QueueID{q.ID}})
+	r.targets = append(r.targets, target{l, []entry.QueueID{q.ID}, quorum})
 	return nil
 }

@@ -5,8 +5,9 @@ import "net"
 // startFront begins to accept AMQP connections.
 func (b *Broker) startFront() {
 	b.front = newFront(b, frontConfig{
-		name: b.config.Name, version: Version, copies: 1, maxMessageSize: b.config.MaxMessageSize,
-		channelMax: uint16(b.config.ChannelMax), frameMax: uint32(b.config.FrameMax),
+		name: b.config.Name, version: Version, copies: len(b.members.names), ackQuorum: b.config.AckQuorum,
+		maxMessageSize: b.config.MaxMessageSize,
+		channelMax:     uint16(b.config.ChannelMax), frameMax: uint32(b.config.FrameMax),
 		heartbeat: b.config.Heartbeat, logger: b.logger,
 	})
 	for _, l := range []net.Listener{b.amqpListener, b.amqpsListener} {

@@ -19,8 +19,12 @@ type submission struct {
 	quorum replicate.Quorum
 	weak   bool
 	// done is called once, on a goroutine of the broker, when the ops are
-	// committed at their ack quorum and applied, or refused. It must not block.
+	// committed and applied and their ack quorum holds, or when they are refused;
+	// where the quorum is weak, when it holds. It must not block.
 	done func(outcome)
+	// early, between a loop and a gateway, is told in place of done that a weak
+	// quorum holds: at most once, and done follows.
+	early func()
 
 	// session and seq make it idempotent: set by the gateway.
 	session entry.SessionID
@@ -29,28 +33,21 @@ type submission struct {
 	kept bool
 	// after is the loop's: what waits for the end of this.
 	after []func()
-	told  bool
 }
 
 // proposed is told when the ops are copied into an entry.
 func (s *submission) proposed() {
 	if !s.kept {
 		giveOps(s.ops)
-		s.ops = nil
 	}
-}
-
-// tell tells the submitter, once.
-func (s *submission) tell(o outcome) {
-	if s.done != nil && !s.told {
-		s.told = true
-		s.done(o)
-	}
+	s.ops = nil
 }
 
 // finish tells the submitter and whoever waits for the submission's end.
 func (s *submission) finish(o outcome) {
-	s.tell(o)
+	if s.done != nil {
+		s.done(o)
+	}
 	s.runAfter()
 }
 

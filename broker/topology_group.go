@@ -28,6 +28,7 @@ type topologyGroup struct {
 	node      *replicate.Node
 	keep      *keeper
 	effects   topology.Effects
+	use       *quorumUse
 	version   atomic.Uint64
 	// deleted is told, on the loop's goroutine, of queues that left the
 	// registry.
@@ -42,7 +43,7 @@ type topologyGroup struct {
 }
 
 func newTopologyGroup(l *loop, state *topology.State, living func() []string) *topologyGroup {
-	g := &topologyGroup{loop: l, attendance: newAttendance(l, entry.Topology, living)}
+	g := &topologyGroup{loop: l, attendance: newAttendance(l, entry.Topology, living), use: newQuorumUse(state)}
 	g.attendance.serve = func(*attendant, *wireMessage) {}
 	g.mu.state = state
 	g.applied.L = &g.mu
@@ -61,6 +62,7 @@ func (g *topologyGroup) appendSubmission(dst []byte, s entry.SessionID, seq uint
 func (g *topologyGroup) apply(term, index uint64, payload []byte) error {
 	g.keep.note(term, index, len(payload))
 	fx := &g.effects
+	fx.Reset()
 	g.mu.Lock()
 	err := g.mu.state.Apply(index, payload, fx)
 	g.applied.Broadcast()
@@ -69,6 +71,7 @@ func (g *topologyGroup) apply(term, index uint64, payload []byte) error {
 		return err
 	}
 	if fx.Changed {
+		g.use.change(fx.QueuesAdded, fx.QueuesDeleted)
 		g.version.Add(1)
 	}
 	if len(fx.QueuesDeleted) > 0 {
@@ -84,6 +87,11 @@ func (g *topologyGroup) apply(term, index uint64, payload []byte) error {
 func (g *topologyGroup) turn() {
 	if applied := g.mu.state.Applied(); applied != g.announced {
 		g.announce()
+	}
+	if g.node != nil && !g.use.known.Load() {
+		// Who has applied an entry of the leader's term has what was there before.
+		s := g.node.Status()
+		g.use.known.Store(s.Leader != 0 && s.Applied.Term == s.Term)
 	}
 	g.attendance.turn()
 	g.keep.turn(g.loop)

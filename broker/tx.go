@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
+	"github.com/mirrormq/mirrormq/replicate"
 )
 
 // maxTxBytes bounds what one transaction may hold until its commit.
@@ -25,6 +26,8 @@ type transaction struct {
 type txPart struct {
 	lane *lane
 	ops  []byte
+	// quorum is the strongest of its publishes: the leader's alone is none.
+	quorum replicate.Quorum
 }
 
 // txAck is an ack, nack or reject.
@@ -47,7 +50,7 @@ func (ch *channel) txSelect() error {
 }
 
 // publish buffers a publish.
-func (tx *transaction) publish(ch *channel, r *route, mandatory bool, properties, body []byte) {
+func (tx *transaction) publish(ch *channel, r *route, mandatory bool, least replicate.Quorum, properties, body []byte) {
 	if tx.bytes += len(body) + len(properties) + 64; tx.bytes > maxTxBytes+int(ch.conn.front.config.maxMessageSize) {
 		tx.err = amqp.ResourceError("transaction of more than %d bytes", maxTxBytes)
 		return
@@ -55,8 +58,10 @@ func (tx *transaction) publish(ch *channel, r *route, mandatory bool, properties
 	if len(r.targets) == 0 && mandatory {
 		tx.returns = ch.conn.appendReturn(tx.returns, ch.number, r, properties, body)
 	}
-	for _, t := range r.targets {
+	for i := range r.targets {
+		t := &r.targets[i]
 		p := tx.part(t.lane)
+		p.quorum = ch.conn.front.quorums.stronger(p.quorum, t.required(least))
 		p.ops = append(appendPublish(p.ops, t.queues, r.exchange, r.key, properties, len(body)), body...)
 	}
 }
@@ -67,7 +72,7 @@ func (tx *transaction) part(l *lane) *txPart {
 			return &tx.parts[i]
 		}
 	}
-	tx.parts = append(tx.parts, txPart{lane: l})
+	tx.parts = append(tx.parts, txPart{lane: l, quorum: replicate.QuorumLeader})
 	return &tx.parts[len(tx.parts)-1]
 }
 
@@ -128,6 +133,7 @@ func (tx *transaction) settleAll() {
 	}
 	for _, h := range touched {
 		p := tx.part(h.lane)
+		p.quorum = h.lane.conn.front.quorums.stronger(p.quorum, replicate.QuorumMajority)
 		p.ops = h.appendSettled(p.ops)
 	}
 }
@@ -139,7 +145,7 @@ func (tx *transaction) commit(ctx context.Context) error {
 	done := make(chan struct{})
 	wait := newCountdown(len(tx.parts)+1, func() { close(done) })
 	for _, p := range tx.parts {
-		p.lane.submit(p.ops, nil, func(err error) {
+		p.lane.submit(p.ops, nil, p.quorum, func(err error) {
 			if err != nil {
 				mu.Lock()
 				failure = err

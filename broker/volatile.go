@@ -51,6 +51,7 @@ func (v *volatile) advance(apply func(term, index uint64, payload []byte) error)
 
 func (v *volatile) completed(replicate.Completion) {}
 func (v *volatile) tick()                          {}
+func (v *volatile) paused()                        {}
 func (v *volatile) inFlight() int                  { return len(v.queued) }
 
 func (v *volatile) leads() uint64  { return 1 }

@@ -49,13 +49,16 @@ const (
 	replyFailed // with text
 )
 
-// wireDone is the end of one submission.
+// ended is the end of one submission, or tells that its weak quorum holds.
 type ended struct {
 	seq    uint64
-	index  uint64
+	index  uint64 // that it was applied with; 0 if it was not
 	failed string // "" when it was applied
 	ops    []byte // encoded results, for the gateway's machine to read
 }
+
+// early reports whether it is neither applied nor refused yet.
+func (e *ended) early() bool { return e.index == 0 && e.failed == "" }
 
 // wireMessage is everything that gateways and leaders tell one another. One
 // struct with one encoding for all kinds: a field that a kind does not use is a
