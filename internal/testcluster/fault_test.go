@@ -118,3 +118,18 @@ func choose(n int, faults []Fault) []Fault {
 	}
 	return faults[:n]
 }
+
+// With the ack quorum leader, one copy is enough for a confirm, but not when the
+// leader can't hear from a majority: somebody else may lead by then. What it
+// confirmed before that may be lost, so the ledger is not asked here.
+func TestALeaderThatIsCutOffDoesNotConfirmAlone(t *testing.T) {
+	for _, f := range choose(1, []Fault{CutOff, Unheard, Mute, Deaf}) {
+		t.Run(f.Name, func(t *testing.T) {
+			r := start(t, 3, quorum("leader"))
+			leader := r.leader()
+			if o := r.play(f, leader, 4*time.Second); o.LastConfirm > confirmsCease {
+				r.fail(fmt.Errorf("%s confirmed %v after it was %s", leader.Name, o.LastConfirm, f.Name))
+			}
+		})
+	}
+}

@@ -133,7 +133,8 @@ func (r *run) play(f Fault, victim *Broker, lasts time.Duration) Outcome {
 	if err != nil {
 		r.fail(err)
 	}
-	r.t.Logf("%s %s: %v; while it came back %v", victim.Name, f.Name, o.During, o.Mending)
+	r.t.Logf("%s %s: %v; while it came back %v; its own last confirm came at %+d ms",
+		victim.Name, f.Name, o.During, o.Mending, o.LastConfirm.Milliseconds())
 	return o
 }
 
