@@ -238,6 +238,9 @@ func (b *Broker) stop(ctx context.Context) error {
 	b.deadLetters.drain(committing)
 	enough()
 	b.cancel()
+	if b.cluster != nil && b.cluster.catchup != nil {
+		b.cluster.catchup.stop()
+	}
 	b.background.Wait()
 	for _, g := range b.groups {
 		g.stop()

@@ -45,6 +45,7 @@ type cluster struct {
 	gate     *elect.Gate
 	history  *elect.History
 	applied  *appliedAt
+	catchup  *catchup // nil where mirrors that fell behind stay so
 	now      func() time.Time
 	jitter   func() float64
 
@@ -95,6 +96,9 @@ func (b *Broker) openCluster() error {
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w", peersFile, err)
+	}
+	if c.catchup, err = newCatchup(c); err != nil {
+		return err
 	}
 	b.cluster = c
 	return nil
@@ -186,6 +190,8 @@ func (c *cluster) Message(class backbone.Class, from string, payload []byte) {
 		err = errWire
 	case class == backbone.Replication:
 		err = c.step(from, payload, consumed)
+	case class == backbone.Transfer:
+		err = c.catchup.receive(from, payload)
 	case payload[0] == toLeader:
 		err = c.attend(from, payload[1:], consumed)
 	default:
@@ -305,9 +311,12 @@ func (c *cluster) sendTo(to string, direction byte, m *wireMessage) bool {
 // LinkReset says that messages from a broker are missing: its gateways and ours
 // that it leads begin anew.
 func (c *cluster) LinkReset(class backbone.Class, from string) {
-	if class == backbone.Gateway {
+	switch class {
+	case backbone.Gateway:
 		c.leave(from)
 		c.anew(from)
+	case backbone.Transfer:
+		c.catchup.lost(from)
 	}
 }
 
@@ -319,6 +328,8 @@ func (c *cluster) LinkBroken(class backbone.Class, to string) {
 		for _, e := range c.broker.elections {
 			e.loop.call(func() { e.node.ReportUnreachable(id) })
 		}
+	case backbone.Transfer:
+		c.catchup.lost(to)
 	case backbone.Gateway:
 		c.leave(to)
 		for _, w := range c.broker.gateways {
@@ -329,9 +340,14 @@ func (c *cluster) LinkBroken(class backbone.Class, to string) {
 	}
 }
 
-// LinkWritable: what could not be sent has been given up; the gateways begin
-// anew by themselves.
-func (c *cluster) LinkWritable(backbone.Class, string) {}
+// LinkWritable says that there is room again. Only transfers wait for it: what
+// else could not be sent has been given up; the gateways begin anew by
+// themselves.
+func (c *cluster) LinkWritable(class backbone.Class, to string) {
+	if class == backbone.Transfer {
+		c.catchup.writable(to)
+	}
+}
 
 // leave lets go of what a broker's gateways have here.
 func (c *cluster) leave(name string) {

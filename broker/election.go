@@ -25,6 +25,7 @@ type election struct {
 	group   entry.GroupID
 	loop    *loop
 	node    *replicate.Node
+	keep    *keeper
 	elector *elect.Elector
 	cluster *cluster
 	gateway *gateway
@@ -36,6 +37,10 @@ type election struct {
 	leader   string
 	term     uint64
 	announce bool // leader and term are to be told to the gateway
+	// behind are the mirrors that need a checkpoint; retry is when those may
+	// get one whose last transfer failed.
+	behind []uint64
+	retry  map[uint64]time.Time
 }
 
 // newElection makes the elector of a group and has its loop drive it.
@@ -46,7 +51,7 @@ func (c *cluster) newElection(g entry.GroupID, l *loop, node *replicate.Node, w 
 	if err != nil {
 		return nil, err
 	}
-	e := &election{group: g, loop: l, node: node, elector: elector, cluster: c, gateway: w}
+	e := &election{group: g, loop: l, node: node, elector: elector, cluster: c, gateway: w, retry: make(map[uint64]time.Time)}
 	e.rouseIn = time.AfterFunc(time.Hour, l.rouse).Reset
 	l.watch = e.watch
 	return e, nil
@@ -54,7 +59,7 @@ func (c *cluster) newElection(g entry.GroupID, l *loop, node *replicate.Node, w 
 
 // watch tells the elector how raft stands, and raft what the elector wants. It
 // is called after every round of the loop.
-func (e *election) watch(bool) {
+func (e *election) watch(ticked bool) {
 	now := e.loop.now()
 	e.tell(now)
 	e.elector.Tick(now)
@@ -65,6 +70,9 @@ func (e *election) watch(bool) {
 	}
 	if len(e.actions) > 0 {
 		e.loop.rouse() // raft has something ready now.
+	}
+	if ticked && e.cluster.catchup != nil {
+		e.cluster.catchup.tick(e, now)
 	}
 	if wake := e.elector.Wake(); !wake.IsZero() {
 		e.rouseIn(max(wake.Sub(now), time.Millisecond))

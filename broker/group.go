@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,9 @@ type group struct {
 	dying       []*deaths
 	// keep writes checkpoints; nil for the volatile group.
 	keep *keeper
+	// arriving reports whether a checkpoint is on its way from the leader; nil
+	// where none can be.
+	arriving func() bool
 
 	state      *queue.Machine
 	dispatcher *queue.Dispatcher
@@ -140,10 +144,6 @@ func (g *group) apply(term, index uint64, payload []byte) error {
 func (g *group) lead(term uint64) {
 	g.dispatcher = queue.NewDispatcher(g.state)
 	g.give()
-	if !g.retained {
-		g.retained = true
-		g.bodies.retain(g.state.Live)
-	}
 	g.attendance.lead()
 	g.leads(g.self, term)
 }
@@ -185,10 +185,30 @@ func (g *group) turn() {
 		}
 		g.attendance.turn()
 	}
+	if !g.retained {
+		g.retained = true
+		g.bodies.retain(g.state.Live)
+	}
 	g.give()
 	if g.keep != nil {
 		g.keep.turn(g.loop)
 	}
+}
+
+// restore reads a state that another broker has sent.
+func (g *group) restore(at entry.Position, r io.Reader) (adopt func(), err error) {
+	state, err := queue.Restore(r)
+	if err == nil && state.Applied() != at.Index {
+		err = fmt.Errorf("%w: applied up to %d", queue.ErrMalformed, state.Applied())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint of group %d at %v: %w", g.id, at, err)
+	}
+	return func() {
+		g.state = state
+		g.applied.Store(state.Applied())
+		g.wakeWaiters()
+	}, nil
 }
 
 // proposeOwn puts the group's own ops before what else is pending.
@@ -222,6 +242,10 @@ func (g *group) awaitApplied(index uint64) error {
 	g.waiting.L.Lock()
 	defer g.waiting.L.Unlock()
 	for g.applied.Load() < index {
+		if late && g.arriving != nil && g.arriving() {
+			late = false // A checkpoint is on its way: that may take long.
+			timer.Reset(followTime)
+		}
 		if late {
 			return fmt.Errorf("%w: entry %d of group %d", errLagging, index, g.id)
 		}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"io"
 	"log/slog"
 
@@ -24,6 +25,13 @@ type keeper struct {
 	// snapshot returns a writer of the state as it is now, to be used on
 	// another goroutine while the state goes on.
 	snapshot func() func(io.Writer) error
+	// restore reads a state at a position on another goroutine; adopt then puts
+	// it in the place of the state machine.
+	restore func(at entry.Position, r io.Reader) (adopt func(), err error)
+	// retain gives up the bodies that the state does not refer to.
+	retain func()
+	// minBytes replaces minCheckpointBytes, in tests.
+	minBytes int64
 
 	// Owned by the loop.
 	ready    *readyCheckpoint
@@ -50,8 +58,8 @@ type readyCheckpoint struct {
 // needs the log below it any more, within the bounds of KeepFrom: a mirror that
 // lags is served from the log. l is the loop that owns k.
 func (k *keeper) turn(l *loop) {
-	if k.ready == nil && !k.busy() && k.since >= max(minCheckpointBytes, 4*k.size) {
-		k.ready = &readyCheckpoint{k.applied, k.snapshot()}
+	if k.ready == nil && !k.busy() && k.since >= max(cmp.Or(k.minBytes, minCheckpointBytes), 4*k.size) {
+		k.ready = &readyCheckpoint{k.applied, k.state()}
 		k.since = 0
 	}
 	if k.ready == nil || k.node.KeepFrom() < k.ready.at.Index {
@@ -75,6 +83,30 @@ func (k *keeper) turn(l *loop) {
 	}()
 }
 
+// state returns a writer of a checkpoint of all that is applied.
+func (k *keeper) state() func(io.Writer) error { return withMembers(k.node.Members(), k.snapshot()) }
+
+// adopt follows raft to a checkpoint that another broker has sent. When it
+// reports true, the state machine is the checkpoint's, and the caller writes it
+// to the log and then closes written. Called on the loop l that owns k.
+//
+// Errors: replicate.ErrInstalling to try again soon; those of Node.Install.
+func (k *keeper) adopt(l *loop, at entry.Position, members replicate.Members, adopt func(), written chan struct{}) (bool, error) {
+	if l.err != nil {
+		return false, l.err
+	}
+	if l.term != 0 || k.node.Status().Role == replicate.Leader || k.busy() {
+		return false, replicate.ErrInstalling
+	}
+	adopted, err := k.node.Install(at, members)
+	l.rouse()
+	if adopted {
+		adopt()
+		k.applied, k.since, k.ready, k.finished = at, 0, nil, written
+	}
+	return adopted, err
+}
+
 func (k *keeper) busy() bool {
 	return k.finished != nil && !isClosed(k.finished)
 }
@@ -88,7 +120,7 @@ func (k *keeper) last() error {
 	if k.since == 0 || k.applied == k.at {
 		return nil
 	}
-	_, err := k.write(k.applied, k.snapshot())
+	_, err := k.write(k.applied, k.state())
 	return err
 }
 

@@ -22,30 +22,40 @@ const ringBytes = 32 << 20
 // deleted.
 const buryAfter = 2 * time.Second
 
-// restore reads a group's newest checkpoint with read. The position is zero
-// when there is none.
-func restore[T any](l *log.Log, g entry.GroupID, fresh func() T, read func(io.Reader) (T, error)) (T, entry.Position, error) {
+// origin is what a checkpoint says beside the state: zero for none.
+type origin struct {
+	at entry.Position
+	// members is empty when the checkpoint does not say.
+	members replicate.Members
+}
+
+// restore reads a group's newest checkpoint with read.
+func restore[T any](l *log.Log, g entry.GroupID, fresh func() T, read func(io.Reader) (T, error)) (T, origin, error) {
 	at, r, err := l.OpenCheckpoint(g)
 	if errors.Is(err, log.ErrNoCheckpoint) {
-		return fresh(), entry.Position{}, nil
+		return fresh(), origin{}, nil
 	}
 	var none T
 	if err != nil {
-		return none, at, err
+		return none, origin{}, err
 	}
 	defer r.Close()
-	state, err := read(r)
+	members, in, err := readMembers(r)
 	if err != nil {
-		return none, at, fmt.Errorf("checkpoint of group %d at %v: %w", g, at, err)
+		return none, origin{}, fmt.Errorf("checkpoint of group %d at %v: %w", g, at, err)
 	}
-	return state, at, nil
+	state, err := read(in)
+	if err != nil {
+		return none, origin{}, fmt.Errorf("checkpoint of group %d at %v: %w", g, at, err)
+	}
+	return state, origin{at, members}, nil
 }
 
 // join makes a durable group's raft node, and the keeper of its checkpoints.
-func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, at entry.Position) (*replicate.Node, *keeper, error) {
+func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from origin) (*replicate.Node, *keeper, error) {
 	config := replicate.Config{
-		Group: g, ID: b.members.ids[b.config.Name], Voters: b.members.voters(), Log: entries, Notify: l.notify,
-		Applied: at, RingBytes: ringBytes, Logger: b.logger,
+		Group: g, ID: b.members.ids[b.config.Name], Voters: b.members.voters(), Members: from.members, Log: entries, Notify: l.notify,
+		Applied: from.at, RingBytes: ringBytes, Logger: b.logger,
 	}
 	if b.cluster != nil {
 		config.Transport = &transport{cluster: b.cluster, group: g}
@@ -55,14 +65,19 @@ func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, at entry.
 		return nil, nil, fmt.Errorf("group %d: %w", g, err)
 	}
 	l.order = durable{node}
+	keep := &keeper{
+		log: b.log, group: g, node: node, logger: b.logger, at: from.at, applied: from.at,
+		retain: func() {},
+	}
 	if b.cluster != nil {
 		e, err := b.cluster.newElection(g, l, node, b.gateways[g])
 		if err != nil {
 			return nil, nil, fmt.Errorf("group %d: %w", g, err)
 		}
+		e.keep = keep
 		b.elections[g] = e
 	}
-	return node, &keeper{log: b.log, group: g, node: node, logger: b.logger, at: at, applied: at}, nil
+	return node, keep, nil
 }
 
 // openGateways makes the ways to all groups, led here or elsewhere.
@@ -117,7 +132,7 @@ func (b *Broker) eachAttendance(f func(*loop, *attendance)) {
 }
 
 func (b *Broker) openTopology() error {
-	state, at, err := restore(b.log, entry.Topology, topology.New, topology.Restore)
+	state, from, err := restore(b.log, entry.Topology, topology.New, topology.Restore)
 	if err != nil {
 		return err
 	}
@@ -125,26 +140,31 @@ func (b *Broker) openTopology() error {
 	b.topology = newTopologyGroup(l, state, b.living)
 	b.topology.deleted, b.topology.self, b.topology.gateway = b.unregistered, b.config.Name, b.gateways[entry.Topology]
 	b.topology.cluster = b.cluster
-	b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, groupLog{b.log}, at)
+	b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, groupLog{b.log}, from)
 	if err != nil {
 		return err
 	}
-	b.topology.keep.snapshot = b.topology.snapshot
+	b.topology.keep.snapshot, b.topology.keep.restore = b.topology.snapshot, b.topology.restore
 	return nil
 }
 
 func (b *Broker) openGroup(id entry.GroupID) error {
-	state, at, err := restore(b.log, id, queue.NewMachine, queue.Restore)
+	state, from, err := restore(b.log, id, queue.NewMachine, queue.Restore)
 	if err != nil {
 		return err
 	}
 	g := b.makeGroup(id, fmt.Sprintf("queues-%d", id), state)
-	g.node, g.keep, err = b.join(g.loop, id, groupLog{b.log}, at)
+	g.node, g.keep, err = b.join(g.loop, id, groupLog{b.log}, from)
 	if err != nil {
 		return err
 	}
-	g.keep.snapshot = func() func(io.Writer) error { return g.state.Snapshot().Checkpoint }
 	g.bodies = logBodies{log: b.log, id: id, ring: g.node.Ring()}
+	g.keep.snapshot = func() func(io.Writer) error { return g.state.Snapshot().Checkpoint }
+	g.keep.restore = g.restore
+	if b.cluster != nil && b.cluster.catchup != nil {
+		g.arriving = func() bool { return b.cluster.catchup.arriving(id) }
+	}
+	g.keep.retain = func() { g.bodies.retain(g.state.Live) }
 	return nil
 }
 
@@ -191,12 +211,33 @@ func (b *Broker) settle(ctx context.Context) error {
 		return err
 	}
 	if b.cluster != nil {
-		return nil // The sweeper does it: others may be declaring queues.
+		// The sweeper brings them in line: others may be declaring queues.
+		return b.awaitMirrors(ctx)
 	}
 	for _, g := range b.groups {
 		if g.node != nil {
 			if _, err := b.reconcile(ctx, g, nil); err != nil {
 				return fmt.Errorf("group %d: %w", g.id, err)
+			}
+		}
+	}
+	return nil
+}
+
+// awaitMirrors waits until the groups' copies here have all that their leaders
+// have: clients would wait for bodies that are still on their way.
+func (b *Broker) awaitMirrors(ctx context.Context) error {
+	for _, g := range b.groups {
+		if g.node == nil {
+			continue
+		}
+		o, err := b.gateways[g.id].do(ctx, takeOps())
+		if err != nil {
+			return fmt.Errorf("group %d: %w", g.id, err)
+		}
+		for g.awaitApplied(o.index) != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("group %d: %w", g.id, context.Cause(ctx))
 			}
 		}
 	}
@@ -238,5 +279,9 @@ func (b *Broker) tend() {
 	}
 }
 
-// oldestWrite is since when the log's oldest write waits for its fsync.
-func (b *Broker) oldestWrite() time.Time { return time.Time{} }
+// oldestWrite is since when the log's oldest write waits for its fsync; zero
+// when none does.
+func (b *Broker) oldestWrite() time.Time {
+	oldest, _ := b.log.Pending()
+	return oldest
+}

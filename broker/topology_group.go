@@ -128,6 +128,43 @@ func (g *topologyGroup) snapshot() func(io.Writer) error {
 	}
 }
 
+// restore reads a state that another broker has sent.
+func (g *topologyGroup) restore(at entry.Position, r io.Reader) (adopt func(), err error) {
+	state, err := topology.Restore(r)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint of the topology at %v: %w", at, err)
+	}
+	if state.Applied() != at.Index {
+		return nil, fmt.Errorf("checkpoint of the topology at %v: applied up to %d", at, state.Applied())
+	}
+	return func() { g.adopt(state) }, nil
+}
+
+// adopt goes on with another state, and tells what became of queues on the way.
+func (g *topologyGroup) adopt(state *topology.State) {
+	g.mu.Lock()
+	old := g.mu.state
+	g.mu.state = state
+	g.applied.Broadcast()
+	g.mu.Unlock()
+	added, deleted := missing(state, old), missing(old, state)
+	g.use.change(added, deleted)
+	g.version.Add(1)
+	if len(deleted) > 0 {
+		g.deleted(deleted)
+	}
+}
+
+// missing are the queues of one state that another one does not have.
+func missing(from, in *topology.State) (queues []*topology.Queue) {
+	for _, q := range from.AllQueues() {
+		if in.QueueByID(q.ID) == nil {
+			queues = append(queues, q)
+		}
+	}
+	return queues
+}
+
 func (g *topologyGroup) view(f func(*topology.State)) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
