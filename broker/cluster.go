@@ -231,7 +231,15 @@ func (c *cluster) step(from string, payload []byte, consumed func()) error {
 	if err != nil {
 		return err
 	}
+	if m == nil {
+		consumed()
+		return nil
+	}
 	ok := e.loop.call(func() {
+		if e.refuses(m) {
+			consumed()
+			return
+		}
 		if err := e.node.Step(m); err != nil {
 			c.logger.Debug("raft message refused", "from", from, "err", err)
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/mirrormq/mirrormq/elect"
 	"github.com/mirrormq/mirrormq/internal/backbone"
 	"github.com/mirrormq/mirrormq/internal/entry"
@@ -34,6 +36,7 @@ type election struct {
 	rouseIn  func(time.Duration) bool
 	actions  []elect.Action
 	mirrors  []replicate.Mirror
+	named    []elect.Mirror
 	leader   string
 	term     uint64
 	announce bool // leader and term are to be told to the gateway
@@ -69,6 +72,7 @@ func (e *election) watch(ticked bool) {
 		e.act(now, &e.actions[i])
 	}
 	if len(e.actions) > 0 {
+		e.tell(now)
 		e.loop.rouse() // raft has something ready now.
 	}
 	if ticked && e.cluster.catchup != nil {
@@ -89,22 +93,37 @@ func (e *election) tell(now time.Time) {
 	}
 	if s.Role == replicate.Leader {
 		e.mirrors = e.node.Mirrors(e.mirrors[:0])
+		e.named = e.named[:0]
 		for _, m := range e.mirrors {
-			local.Mirrors = append(local.Mirrors, elect.Mirror{
+			e.named = append(e.named, elect.Mirror{
 				Name: e.cluster.broker.members.name(m.ID), Match: m.Match, Active: m.Heard,
 			})
 		}
+		local.Mirrors = e.named
+	}
+	e.elector.State(now, local)
+	if e.elector.Leads() {
 		e.cluster.beater.Lead(now, elect.Beat{Group: e.group, Term: s.Term, Position: s.Last})
 	} else {
 		e.cluster.beater.Resign(e.group)
 	}
-	e.elector.State(now, local)
 	if leader != e.leader || s.Term != e.term {
 		e.leader, e.term = leader, s.Term
 		if leader != "" && s.Role != replicate.Leader {
 			e.gateway.leads(leader, s.Term)
 		}
 	}
+}
+
+// refuses reports whether a message comes from a leader that this mirror has
+// just agreed to replace. Without it the heartbeats of a leader whose disk hangs
+// would end every election.
+func (e *election) refuses(m *raftpb.Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+		return m.GetTerm() < e.elector.Refuses()
+	}
+	return false
 }
 
 func (e *election) act(now time.Time, a *elect.Action) {

@@ -20,6 +20,7 @@ type members struct {
 	self  string
 	names []string // sorted
 	ids   map[string]uint64
+	byID  map[uint64]string
 }
 
 // membersFile, in the data directory, says which cluster the data belongs to.
@@ -38,6 +39,10 @@ func openMembers(c Config, identity uint64) (*members, error) {
 		for _, name := range m.names {
 			m.ids[name] = memberID(m.names, name)
 		}
+	}
+	m.byID = make(map[uint64]string)
+	for name, id := range m.ids {
+		m.byID[id] = name
 	}
 	path := filepath.Join(c.Data, membersFile)
 	wanted := strings.Join(m.names, "\n") + "\n"
@@ -90,14 +95,7 @@ func writeDurably(path string, content []byte) error {
 }
 
 // name returns the name of a raft id, "" for none.
-func (m *members) name(id uint64) string {
-	for name, other := range m.ids {
-		if other == id {
-			return name
-		}
-	}
-	return ""
-}
+func (m *members) name(id uint64) string { return m.byID[id] }
 
 func (m *members) voters() []uint64 {
 	ids := make([]uint64, 0, len(m.names))

@@ -98,39 +98,32 @@ func (b *Broker) findQueue(vhost, name string) (q *topology.Queue) {
 }
 
 // deleteQueue removes q from its group and then from the registry: a crash in
-// between leaves an empty queue, whose deletion nobody was told of.
+// between leaves an empty queue, whose deletion nobody was told of. What counts
+// as empty, and as deleted, is ready messages, as in RabbitMQ.
 func (b *Broker) deleteQueue(ctx context.Context, q *topology.Queue, ifUnused, ifEmpty bool) (uint64, error) {
 	g := b.group(q.Group)
 	if g == nil {
 		return 0, nil
 	}
-	if ifUnused {
-		counts, err := b.counted(ctx, q)
-		if err != nil {
-			return 0, err
-		}
-		if counts.consumers > 0 {
-			return 0, topology.QueueInUse(q.Vhost, q.Name)
-		}
+	counts, err := b.counted(ctx, q)
+	switch {
+	case err != nil:
+		return 0, err
+	case ifUnused && counts.consumers > 0:
+		return 0, topology.QueueInUse(q.Vhost, q.Name)
+	case ifEmpty && counts.ready > 0:
+		return 0, topology.QueueNotEmpty(q.Vhost, q.Name)
 	}
 	if local := b.groups[q.Group]; local != nil {
 		if err := local.awaitDeaths(ctx, q.ID); err != nil {
 			return 0, err
 		}
 	}
-	o, err := g.do(ctx, queue.AppendDelete(takeOps(), q.ID, ifEmpty))
-	if err != nil {
+	if _, err := g.do(ctx, queue.AppendDelete(takeOps(), q.ID, false)); err != nil {
 		return 0, err
 	}
-	var count uint64
-	for _, r := range o.ops {
-		if r.Code == queue.NotEmpty {
-			return 0, topology.QueueNotEmpty(q.Vhost, q.Name)
-		}
-		count = r.N
-	}
 	_, err = b.changeTopology(ctx, topology.AppendDeleteQueue(takeOps(), q.Vhost, q.Name, q.ID))
-	return count, err
+	return counts.ready, err
 }
 
 // purgeQueue removes the ready messages of q and returns how many they were.
