@@ -119,9 +119,12 @@ func (s source) Cluster() admin.Cluster {
 // asked through the gateway.
 func (s source) Transfer(ctx context.Context, group uint32, to string) error {
 	b := s.b
+	if !b.ready.Load() {
+		return errStarting
+	}
 	w := b.gateways[entry.GroupID(group)]
 	switch {
-	case w == nil || !b.ready.Load():
+	case w == nil:
 		return fmt.Errorf("%w: no group %d", admin.ErrNotFound, group)
 	case !slices.Contains(b.members.names, to):
 		return fmt.Errorf("%w: no broker %q; there are %q", admin.ErrRefused, to, b.members.names)

@@ -27,6 +27,9 @@ func (s source) Queue(vhost, name string) (admin.Queue, []admin.Consumer, error)
 
 // describe adds the counts of each queue, asking all groups at once, each once.
 func (s source) describe(records []*topology.Queue) []admin.Queue {
+	if len(records) == 0 {
+		return nil // The broker may be starting.
+	}
 	queues := make([]admin.Queue, len(records))
 	byGroup := make(map[entry.GroupID][]int)
 	for i, q := range records {
