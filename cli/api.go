@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,7 +76,21 @@ func newAPI(address string) (*api, error) {
 
 // get fetches a path below /api/ into v.
 func (a *api) get(ctx context.Context, path string, v any) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(a.base.String(), "/")+"/api/"+path, nil)
+	return a.do(ctx, http.MethodGet, path, nil, v)
+}
+
+// do makes a request for a path below /api/, with body as JSON if there is one,
+// and reads the answer into v.
+func (a *api) do(ctx context.Context, method, path string, body, v any) error {
+	var sent io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(text)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(a.base.String(), "/")+"/api/"+path, sent)
 	if err != nil {
 		return err
 	}
@@ -95,12 +110,16 @@ func (a *api) get(ctx context.Context, path string, v any) error {
 		return fail(exitConnect, "", "cannot reach %s: %w", a.base.Host, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
 		return fail(exitConnect, "", "%s broke off: %w", a.base.Host, err)
 	}
 	switch answer.StatusCode {
 	case http.StatusOK:
+	case http.StatusConflict:
+		return fail(exitRefused, "", "%s", reasonOf(text, answer.Status))
+	case http.StatusServiceUnavailable:
+		return fail(exitTimeout, "", "%s", reasonOf(text, answer.Status))
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fail(exitRefused, "check user and password in --api; guest may log in from the broker's own machine only",
 			"%s refused the login of user %q", a.base.Host, a.user)
@@ -109,8 +128,19 @@ func (a *api) get(ctx context.Context, path string, v any) error {
 	default:
 		return fmt.Errorf("%s answered %s", a.base.Host, answer.Status)
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	if err := json.Unmarshal(text, v); err != nil {
 		return fail(exitFailure, "is --api a management API?", "%s sent no JSON: %w", a.base.Host, err)
 	}
 	return nil
+}
+
+// reasonOf is what an error object of the API says.
+func reasonOf(text []byte, status string) string {
+	var answer struct {
+		Reason string `json:"reason"`
+	}
+	if json.Unmarshal(text, &answer) == nil && answer.Reason != "" {
+		return answer.Reason
+	}
+	return "the broker answered " + status
 }

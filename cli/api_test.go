@@ -27,7 +27,7 @@ func fakeAPI(t *testing.T, answers map[string]string) string {
 	return s.URL
 }
 
-const overviewAnswer = `{"product_name":"MirrorMQ","product_version":"1.2.3",
+const overviewAnswer = `{"product_name":"MirrorMQ","product_version":"1.2.3","node":"b1",
 "queue_totals":{"messages_ready":1234,"messages_unacknowledged":5},"object_totals":{"connections":1,"channels":2,"consumers":3,"queues":4,"exchanges":7},
 "message_stats":{"publish_details":{"rate":10.4}},"listeners":[{"protocol":"amqp","ip_address":"127.0.0.1","port":5672}]}`
 

@@ -52,12 +52,13 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Description: "Start a broker, then talk to it:\n\n" +
 			"   mirrormq serve --data ./data\n" +
 			"   mirrormq publish --declare hello 'first message'\n" +
-			"   mirrormq consume hello\n\n" + exitCodesHelp,
+			"   mirrormq consume hello\n\n" +
+			"Or three brokers that mirror one another: mirrormq cluster --data ./data\n\n" + exitCodesHelp,
 		Commands: []*cli.Command{
-			serveCommand(),
+			serveCommand(), clusterCommand(),
 			publishCommand(), consumeCommand(), getCommand(),
 			declareCommand(), bindCommand(), unbindCommand(), purgeCommand(), deleteCommand(),
-			statusCommand(), queuesCommand(),
+			statusCommand(), queuesCommand(), transferCommand(),
 			logCommand(), benchCommand(),
 			completionCommand(), versionCommand(),
 		},

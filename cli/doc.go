@@ -1,7 +1,7 @@
 // Command mirrormq is the broker and the tools around it in one binary.
 //
-// serve runs a broker. The other commands are clients: those that move
-// messages or change queues, exchanges and bindings speak AMQP 0-9-1 (--url),
+// serve runs a broker, cluster several of them as child processes. The other
+// commands are clients: those that move messages or change queues, exchanges and bindings speak AMQP 0-9-1 (--url),
 // those that look inside use the HTTP API (--api), and log reads the files of
 // a stopped broker. All but serve work with any RabbitMQ, too.
 //
@@ -12,9 +12,10 @@
 //	exit.go      exit codes, and errors that say what to do next
 //	config.go    --config
 //	serve*.go    serve and its flags
+//	cluster*.go, child*.go, prefix.go   cluster
 //	connect.go   AMQP connections: several URLs, errors, interruption
 //	publish*.go, consume.go, get.go, topology.go, output.go   AMQP commands
-//	api.go, status.go, queues.go                              HTTP commands
+//	api.go, status*.go, queues.go, transfer.go                HTTP commands
 //
 // Everything a person is told goes to standard error; standard output carries
 // messages, tables and JSON only, so that it can be piped.

@@ -76,12 +76,18 @@ func (w *watched) Write(b []byte) (int, error) {
 // waitFor returns all the text once it holds the part.
 func (w *watched) waitFor(t *testing.T, part string) string {
 	t.Helper()
+	return w.waitForCount(t, part, min(len(part), 1))
+}
+
+// waitForCount returns all the text once it holds the part that many times.
+func (w *watched) waitForCount(t *testing.T, part string, count int) string {
+	t.Helper()
 	late := time.AfterFunc(30*time.Second, func() { w.more.Broadcast() })
 	defer late.Stop()
 	deadline := time.Now().Add(29 * time.Second)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for !strings.Contains(w.text.String(), part) {
+	for strings.Count(w.text.String(), part) < count {
 		if time.Now().After(deadline) {
 			t.Fatalf("%q does not come; so far: %s", part, w.text.String())
 		}

@@ -119,6 +119,9 @@ func isTerminal(stream any) bool {
 type style bool
 
 func styleOf(w io.Writer) style {
+	if marked, ok := w.(interface{ style() style }); ok {
+		return marked.style()
+	}
 	return style(isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -13,15 +14,27 @@ import (
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
-		Usage: "show how a broker is: alarms, messages, log, groups",
-		Description: `Exit code 1 says that the broker is up but no longer works (a disk failed).
+		Usage: "show how a broker and its cluster are: alarms, messages, log, groups, leaders",
+		Description: `The cluster is shown as the broker that is asked sees it; the mirrors of a group
+are known to its leader. Exit code 1 says that the broker is up but no longer
+works (a disk failed).
 
 Examples:
    mirrormq status
+   mirrormq status --watch --api http://127.0.0.1:15672,http://127.0.0.1:15673
    mirrormq status --api http://admin:secret@10.0.0.7:15672 --json`,
-		Flags: apiFlags(),
+		Flags: apiFlags(
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it again every second, until interrupted"},
+			&cli.IntFlag{Name: "promotions", Value: 5, Usage: "show the newest `N` changes of leaders"},
+		),
 		Action: func(c *cli.Context) error {
-			return withAPI(c, func(ctx context.Context, a *api) error { return status(ctx, c, a) })
+			if c.NArg() > 0 {
+				return usage("unexpected argument %q", c.Args().First())
+			}
+			if c.Bool("watch") {
+				return watchStatus(c)
+			}
+			return withAPI(c, func(ctx context.Context, a *api) error { return status(ctx, c, a, c.App.Writer) })
 		},
 	}
 }
@@ -30,12 +43,14 @@ Examples:
 type statusAnswer struct {
 	Overview json.RawMessage `json:"overview"`
 	Nodes    json.RawMessage `json:"nodes"`
+	Cluster  json.RawMessage `json:"cluster,omitempty"` // a RabbitMQ has none
 }
 
 // overview is the part of GET /api/overview that is shown.
 type overview struct {
 	Product string `json:"product_name"`
 	Version string `json:"product_version"`
+	Node    string `json:"node"` // that was asked
 	Totals  struct {
 		Ready   uint64 `json:"messages_ready"`
 		Unacked uint64 `json:"messages_unacknowledged"`
@@ -91,7 +106,8 @@ type node struct {
 	} `json:"groups"`
 }
 
-func status(ctx context.Context, c *cli.Context, a *api) error {
+// status asks a broker and prints what it says to w.
+func status(ctx context.Context, c *cli.Context, a *api, w io.Writer) error {
 	var raw statusAnswer
 	if err := a.get(ctx, "overview", &raw.Overview); err != nil {
 		return err
@@ -99,29 +115,42 @@ func status(ctx context.Context, c *cli.Context, a *api) error {
 	if err := a.get(ctx, "nodes", &raw.Nodes); err != nil {
 		return err
 	}
+	var f *failure
+	if err := a.get(ctx, "cluster", &raw.Cluster); err != nil && !(errors.As(err, &f) && f.code == exitNotFound) {
+		return err
+	}
 	var o overview
 	var nodes []node
+	var v *clusterStatus
 	if err := json.Unmarshal(raw.Overview, &o); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(raw.Nodes, &nodes); err != nil {
 		return err
 	}
+	if len(raw.Cluster) > 0 {
+		v = &clusterStatus{}
+		if err := json.Unmarshal(raw.Cluster, v); err != nil {
+			return err
+		}
+	}
 	var err error
 	if c.Bool("json") {
-		err = printJSON(c.App.Writer, raw)
-	} else {
-		err = printStatus(c.App.Writer, &o, nodes)
+		err = printJSON(w, raw)
+	} else if err = printStatus(w, &o, nodes, v == nil); err == nil && v != nil {
+		err = v.print(w, time.Now(), c.Int("promotions"))
 	}
 	for i := range nodes {
-		if !nodes[i].Running && err == nil {
+		if nodes[i].Name == o.Node && !nodes[i].Running && err == nil {
 			err = fail(exitFailure, "its log says why; repair the disk and start it again", "broker %s no longer works", nodes[i].Name)
 		}
 	}
 	return err
 }
 
-func printStatus(w io.Writer, o *overview, nodes []node) error {
+// printStatus shows the broker that was asked, and others if it knows more of
+// them than their names.
+func printStatus(w io.Writer, o *overview, nodes []node, groups bool) error {
 	s := styleOf(w)
 	p := &lines{w: w}
 	p.line("%s", s.bold(o.Product+" "+o.Version))
@@ -135,6 +164,9 @@ func printStatus(w io.Writer, o *overview, nodes []node) error {
 	}
 	for i := range nodes {
 		n := &nodes[i]
+		if n.Name != o.Node && n.MemoryLimit == 0 {
+			continue
+		}
 		state := "running for " + (time.Duration(n.Uptime) * time.Millisecond).Round(time.Second).String()
 		if !n.Running {
 			state = s.alarm("NOT WORKING")
@@ -147,7 +179,7 @@ func printStatus(w io.Writer, o *overview, nodes []node) error {
 			p.line("Log          %s on disk, %s live, %s, %s", formatSize(n.Log.DiskBytes), formatSize(n.Log.LiveBytes),
 				plural(int64(n.Log.Segments), "segment"), plural(int64(n.Log.Fsyncs), "fsync"))
 		}
-		if len(n.Groups) == 0 || p.err != nil {
+		if len(n.Groups) == 0 || !groups {
 			continue
 		}
 		p.line("")
@@ -157,9 +189,7 @@ func printStatus(w io.Writer, o *overview, nodes []node) error {
 				fmt.Sprint(g.ID), g.Role, g.Leader, fmt.Sprint(g.Term), fmt.Sprint(g.Commit), fmt.Sprint(g.Applied), fmt.Sprint(g.Last),
 			})
 		}
-		if p.err == nil {
-			p.err = table(w, []string{"GROUP", "ROLE", "LEADER", "TERM", "COMMIT", "APPLIED", "LAST"}, rows)
-		}
+		p.table([]string{"GROUP", "ROLE", "LEADER", "TERM", "COMMIT", "APPLIED", "LAST"}, rows)
 	}
 	return p.err
 }
@@ -180,5 +210,11 @@ type lines struct {
 func (l *lines) line(format string, args ...any) {
 	if l.err == nil {
 		_, l.err = fmt.Fprintf(l.w, format+"\n", args...)
+	}
+}
+
+func (l *lines) table(header []string, rows [][]string) {
+	if l.err == nil {
+		l.err = table(l.w, header, rows)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -60,9 +61,9 @@ func (s *Server) transfer(w http.ResponseWriter, r *http.Request, _ []string) {
 	err := s.config.Source.Transfer(ctx, *request.Group, request.To)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		writeError(w, http.StatusNotFound, "Object Not Found", err.Error())
+		writeError(w, http.StatusNotFound, "Object Not Found", because(err, ErrNotFound))
 	case errors.Is(err, ErrRefused):
-		writeError(w, http.StatusConflict, "refused", err.Error())
+		writeError(w, http.StatusConflict, "refused", because(err, ErrRefused))
 	case err != nil:
 		writeError(w, http.StatusServiceUnavailable, "not_done", err.Error())
 	default:
@@ -71,4 +72,9 @@ func (s *Server) transfer(w http.ResponseWriter, r *http.Request, _ []string) {
 			Leader string `json:"leader"`
 		}{*request.Group, request.To})
 	}
+}
+
+// because is what err says behind the sentinel that it begins with.
+func because(err, sentinel error) string {
+	return strings.TrimPrefix(err.Error(), sentinel.Error()+": ")
 }

@@ -45,8 +45,8 @@ func TestTransfer(t *testing.T) {
 		answer     string
 	}{
 		{"done", `{"group": 0, "to": "b2"}`, nil, 200, `{"group":0,"leader":"b2"}`},
-		{"no group", `{"group": 9, "to": "b2"}`, fmt.Errorf("%w: no group 9", ErrNotFound), 404, "no group 9"},
-		{"refused", `{"group": 1, "to": "b3"}`, fmt.Errorf("%w: b3 is not alive", ErrRefused), 409, "b3 is not alive"},
+		{"no group", `{"group": 9, "to": "b2"}`, fmt.Errorf("%w: no group 9", ErrNotFound), 404, `"reason":"no group 9"`},
+		{"refused", `{"group": 1, "to": "b3"}`, fmt.Errorf("%w: b3 is not alive", ErrRefused), 409, `"reason":"b3 is not alive"`},
 		{"not in time", `{"group": 1, "to": "b3"}`, errors.New("b3 did not take over"), 503, "b3 did not take over"},
 		{"no JSON", `group 1`, nil, 400, "bad_request"},
 		{"no group given", `{"to": "b3"}`, nil, 400, "NUMBER"},
