@@ -111,15 +111,16 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.openGroups(); err != nil {
 		return err
 	}
-	go b.topology.run()
-	for _, g := range b.groups {
-		go g.run()
-	}
 	if b.cluster != nil {
+		// Before the loops, which speak through it.
 		if err := b.cluster.start(); err != nil {
 			return err
 		}
 		b.background.Go(b.cluster.run)
+	}
+	go b.topology.run()
+	for _, g := range b.groups {
+		go g.run()
 	}
 	b.background.Go(b.tend)
 	b.background.Go(func() { b.deadLetters.run(b.context) })

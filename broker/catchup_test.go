@@ -38,14 +38,14 @@ func newCatchupTest(t *testing.T) *catchupTest {
 	return c
 }
 
-// channel opens a channel to a broker, with both queues declared.
-func (c *catchupTest) channel(name string) *amqp091.Channel {
+// channel opens a connection with a channel to a broker, with both queues
+// declared.
+func (c *catchupTest) channel(name string) (*amqp091.Channel, func()) {
 	c.t.Helper()
 	connection, err := amqp091.Dial("amqp://guest:guest@" + c.address(name) + "/")
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { connection.Close() })
 	channel, err := connection.Channel()
 	if err != nil {
 		c.t.Fatal(err)
@@ -55,14 +55,14 @@ func (c *catchupTest) channel(name string) *amqp091.Channel {
 			c.t.Fatal(err)
 		}
 	}
-	return channel
+	return channel, func() { connection.Close() }
 }
 
 // publish publishes bodies through a living broker and waits for their confirms.
 func (c *catchupTest) publish(queue string, bodies ...[]byte) {
 	c.t.Helper()
-	channel := c.channel(c.others(c.away)[0])
-	defer channel.Close()
+	channel, hangUp := c.channel(c.others(c.away)[0])
+	defer hangUp()
 	if err := channel.Confirm(false); err != nil {
 		c.t.Fatal(err)
 	}
@@ -104,7 +104,8 @@ func (c *catchupTest) pass(missed uint64) {
 	for range passingBytes / (len(piece) * len(piece[0])) / 2 {
 		c.publish("passing", piece...)
 	}
-	channel := c.channel(c.leader)
+	channel, hangUp := c.channel(c.leader)
+	defer hangUp()
 	if _, err := channel.QueuePurge("passing", false); err != nil {
 		c.t.Fatal(err)
 	}
@@ -149,7 +150,9 @@ func (c *catchupTest) lead() {
 func (c *catchupTest) serve() {
 	c.t.Helper()
 	c.lead()
-	deliveries, err := c.channel(c.away).Consume("waiting", "", true, false, false, false, nil)
+	channel, hangUp := c.channel(c.away)
+	defer hangUp()
+	deliveries, err := channel.Consume("waiting", "", true, false, false, false, nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -48,6 +48,9 @@ type cluster struct {
 	catchup  *catchup // nil where mirrors that fell behind stay so
 	now      func() time.Time
 	jitter   func() float64
+	// starting is done once backbone is set: what the backbone calls waits for
+	// it, since that may be before it is here.
+	starting sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
@@ -106,6 +109,8 @@ func (b *Broker) openCluster() error {
 
 // start connects to the other brokers. The groups are open by now.
 func (c *cluster) start() error {
+	c.starting.Add(1)
+	defer c.starting.Done()
 	b := c.broker
 	started, err := backbone.Start(backbone.Config{
 		Name: b.config.Name, Incarnation: b.log.Identity(), Peers: b.config.Cluster, Listen: b.config.Backbone,
@@ -158,6 +163,7 @@ func (c *cluster) beat() {
 
 // Datagram takes beats and what electors say.
 func (c *cluster) Datagram(_ backbone.Class, from string, payload []byte) {
+	c.starting.Wait()
 	now := c.now()
 	var err error
 	if elect.IsBeats(payload) {
@@ -183,6 +189,7 @@ func (c *cluster) elector(g entry.GroupID, f func(*election)) {
 
 // Message takes raft's messages, and what gateways and leaders say.
 func (c *cluster) Message(class backbone.Class, from string, payload []byte) {
+	c.starting.Wait()
 	consumed := func() { c.backbone.Consumed(class, from, len(payload)) }
 	var err error
 	switch {
@@ -290,9 +297,11 @@ func (c *cluster) answer(to string, m *wireMessage) {
 func (c *cluster) refuseAgain() {
 	c.mu.Lock()
 	refuse := c.mu.refuse
-	if len(refuse) > 0 {
-		c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
+	if len(refuse) == 0 {
+		c.mu.Unlock()
+		return
 	}
+	c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
 	c.mu.Unlock()
 	for _, to := range slices.Sorted(maps.Keys(refuse)) {
 		for _, g := range slices.Sorted(maps.Keys(refuse[to])) {
@@ -319,6 +328,7 @@ func (c *cluster) sendTo(to string, direction byte, m *wireMessage) bool {
 // LinkReset says that messages from a broker are missing: its gateways and ours
 // that it leads begin anew.
 func (c *cluster) LinkReset(class backbone.Class, from string) {
+	c.starting.Wait()
 	switch class {
 	case backbone.Gateway:
 		c.leave(from)
@@ -330,6 +340,7 @@ func (c *cluster) LinkReset(class backbone.Class, from string) {
 
 // LinkBroken says that what was sent to a broker may be lost.
 func (c *cluster) LinkBroken(class backbone.Class, to string) {
+	c.starting.Wait()
 	switch class {
 	case backbone.Replication:
 		id := c.broker.members.ids[to]
@@ -373,6 +384,7 @@ func (c *cluster) anew(name string) {
 
 // PeerUp says that a broker can be reached.
 func (c *cluster) PeerUp(name string, incarnation uint64) {
+	c.starting.Wait()
 	c.mu.Lock()
 	known := c.mu.known[name]
 	if known == 0 {
@@ -416,6 +428,7 @@ func (c *cluster) trusted(name string) bool {
 // PeerDown says that a broker can't be reached: what it held is given to
 // others, what it led is led by another.
 func (c *cluster) PeerDown(name string) {
+	c.starting.Wait()
 	c.mu.Lock()
 	delete(c.mu.up, name)
 	delete(c.mu.strangers, name)
