@@ -62,6 +62,9 @@ type underway struct {
 	// told says that its weak quorum held, which its submitter knows. It stays
 	// until it is committed, so that the next leader is handed it too.
 	told bool
+	// again says that it was handed to a second leader: the first, if it is on
+	// this broker, may still look at its ops.
+	again bool
 }
 
 // follower is a consumer of one of this broker's connections.
@@ -187,7 +190,9 @@ func (w *gateway) underway(term, seq uint64) *underway {
 
 func (u *underway) end(o outcome) {
 	u.tell(o)
-	giveOps(u.ops)
+	if !u.again {
+		giveOps(u.ops)
+	}
 	u.ops = nil
 }
 

@@ -62,14 +62,21 @@ func (w *gateway) tick() {
 			if now.Sub(u.since) < w.timeout {
 				break
 			}
+			if u.told || u.lasting && !u.awaited {
+				continue
+			}
 			late = append(late, u)
-			w.mu.unconfirmed[i] = nil
+			if u.lasting {
+				u.told = true // What is acked stays acked, whatever its publishes are told.
+			} else {
+				w.mu.unconfirmed[i] = nil
+			}
 		}
 		w.trim()
 	}
 	w.mu.Unlock()
 	for _, u := range late {
-		u.tell(outcome{err: errPublishTimeout})
+		u.finish(outcome{err: errPublishTimeout})
 	}
 }
 
@@ -86,6 +93,7 @@ func (w *gateway) greet() {
 	w.tellHeld()
 	for _, u := range w.mu.unconfirmed {
 		if u != nil {
+			u.again = true
 			w.sendSubmission(u.submission)
 		}
 	}

@@ -138,6 +138,7 @@ func (c *conn) flush() {
 
 // flush submits what waits in the lane. It waits while too much is on its way.
 func (l *lane) flush() {
+	settles := len(l.held) > 0
 	for _, h := range l.held {
 		h.listed = false
 		if l.ops == nil {
@@ -152,7 +153,7 @@ func (l *lane) flush() {
 	}
 	ops, confirms, quorum := l.ops, l.confirms, l.quorum
 	l.ops, l.confirms, l.quorum = nil, nil, replicate.QuorumMajority
-	l.submit(ops, confirms, quorum, nil)
+	l.submitLasting(ops, confirms, quorum, settles)
 }
 
 // deadLetterBytes is what a rejected message counts for among a connection's
@@ -189,8 +190,20 @@ type flight struct {
 // submit hands ops to the group. then, if not nil, is called on the group's
 // goroutine with what became of them at the quorum.
 func (l *lane) submit(ops []byte, confirms []confirmRange, quorum replicate.Quorum, then func(error)) {
-	f := &flight{lane: l, size: len(ops), confirms: confirms, then: then}
-	f.submission = submission{ops: ops, quorum: quorum, done: f.land}
+	l.depart(&flight{lane: l, size: len(ops), confirms: confirms, then: then}, submission{ops: ops, quorum: quorum})
+}
+
+// submitLasting hands ops to the group, acks perhaps among them.
+func (l *lane) submitLasting(ops []byte, confirms []confirmRange, quorum replicate.Quorum, settles bool) {
+	l.depart(&flight{lane: l, size: len(ops), confirms: confirms}, submission{
+		ops: ops, quorum: quorum, lasting: settles || len(confirms) == 0, awaited: len(confirms) > 0,
+	})
+}
+
+// depart waits for room among what is on its way, and submits.
+func (l *lane) depart(f *flight, s submission) {
+	f.submission = s
+	f.submission.done = f.land
 	// A connection that died meanwhile still submits: acks that were read
 	// count, and so do publishes.
 	l.conn.waiting.Store(true)

@@ -26,6 +26,11 @@ type submission struct {
 	// quorum holds: at most once, and done follows.
 	early func()
 
+	// lasting says that it holds acks, or that nobody is told of its end: it
+	// waits for a leader as long as it takes. awaited says that its publishes
+	// are confirmed.
+	lasting, awaited bool
+
 	// session and seq make it idempotent: set by the gateway.
 	session entry.SessionID
 	seq     uint64
