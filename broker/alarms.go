@@ -19,6 +19,8 @@ import (
 // every 10 s at most; a full disk at 100 MB/s leaves less time than that.
 const alarmInterval = 250 * time.Millisecond
 
+const urgeInterval = 5 * time.Second
+
 // alarms watches memory and free disk space. While either crosses its limit,
 // publishers are blocked; consuming and acking go on.
 type alarms struct {
@@ -27,7 +29,11 @@ type alarms struct {
 	memory, disk         atomic.Bool
 	usedMemory, freeDisk atomic.Int64
 	changed              func(reason string) // "" when no alarm is left
-	pressure             pressure            // watch's
+	// urge is called every urgeInterval while the disk is low: to free what can
+	// be freed.
+	urge     func()
+	urged    time.Time
+	pressure pressure // watch's
 }
 
 // collectEvery is how many looks above the limit there are to one collection
@@ -79,6 +85,10 @@ func (a *alarms) look() {
 	if free, err := freeSpace(a.data); err == nil {
 		a.freeDisk.Store(free)
 		disk = free < a.minFree
+	}
+	if disk && time.Since(a.urged) >= urgeInterval {
+		a.urged = time.Now()
+		a.urge()
 	}
 	was := a.memory.Swap(memory)
 	if had := a.disk.Swap(disk); was != memory || had != disk {

@@ -32,7 +32,9 @@ type Broker struct {
 	session entry.SessionID
 	boot    uint64
 
-	log      *log.Log
+	log *log.Log
+	// pending is since when the log's oldest write waits for its fsync.
+	pending  func() (oldest time.Time, ok bool)
 	topology *topologyGroup
 	// groups are the queue groups and the volatile one; fixed from Start on.
 	groups map[entry.GroupID]*group
@@ -105,7 +107,7 @@ func (b *Broker) start(ctx context.Context) error {
 	}
 	b.alarms = &alarms{
 		data: b.config.Data, memoryLimit: b.config.MemoryLimit, minFree: b.config.DiskFreeLimit,
-		changed: b.alarmed,
+		changed: b.alarmed, urge: b.urgeCheckpoints,
 	}
 	b.startWeb()
 	if err := b.openGroups(); err != nil {
@@ -133,7 +135,7 @@ func (b *Broker) start(ctx context.Context) error {
 	b.background.Go(b.sweep)
 	b.ready.Store(true)
 	b.logger.Info("broker is ready", "name", b.config.Name, "data", b.config.Data,
-		"amqp", address(b.amqpListener), "amqps", address(b.amqpsListener), "http", address(b.httpListener),
+		"amqp", listensOn(b.amqpListener), "amqps", listensOn(b.amqpsListener), "http", listensOn(b.httpListener),
 		"took", time.Since(b.started).Round(time.Millisecond))
 	return nil
 }
@@ -147,6 +149,10 @@ func (b *Broker) openGroups() (err error) {
 		if err := b.openCluster(); err != nil {
 			return err
 		}
+	}
+	if have := b.log.Groups(); len(have) > 0 && int(have[len(have)-1]) > b.config.Groups {
+		return fmt.Errorf("%s holds %d queue groups, and %d are asked for: --groups can be raised, not lowered",
+			b.config.Data, have[len(have)-1], b.config.Groups)
 	}
 	b.openGateways()
 	if err := b.openTopology(); err != nil {
@@ -176,7 +182,11 @@ func (b *Broker) openLog() error {
 	b.log, err = log.Open(filepath.Join(b.config.Data, "log"), log.Options{
 		Fsync: policy, FsyncInterval: b.config.FsyncInterval, Logger: b.logger, Observe: b.metrics.ObserveFsync,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	b.pending = b.log.Pending
+	return nil
 }
 
 // watchLog ends the broker when its log has failed: what is on disk is no
@@ -212,6 +222,14 @@ func (b *Broker) AMQPSAddr() net.Addr { return address(b.amqpsListener) }
 
 // HTTPAddr is the address of the HTTP listener, nil for none.
 func (b *Broker) HTTPAddr() net.Addr { return address(b.httpListener) }
+
+// listensOn is a listener's address for the log, "-" for none.
+func listensOn(l net.Listener) string {
+	if l == nil {
+		return "-"
+	}
+	return l.Addr().String()
+}
 
 func address(l net.Listener) net.Addr {
 	if l == nil {

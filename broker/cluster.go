@@ -297,10 +297,6 @@ func (c *cluster) answer(to string, m *wireMessage) {
 func (c *cluster) refuseAgain() {
 	c.mu.Lock()
 	refuse := c.mu.refuse
-	if len(refuse) == 0 {
-		c.mu.Unlock()
-		return
-	}
 	c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
 	c.mu.Unlock()
 	for _, to := range slices.Sorted(maps.Keys(refuse)) {

@@ -35,6 +35,7 @@ type keeper struct {
 
 	// Owned by the loop.
 	ready    *readyCheckpoint
+	urged    bool // a checkpoint is due whatever came since the last: the disk is full
 	since    int64 // payload bytes applied since the last checkpoint
 	size     int64 // of the last checkpoint
 	at       entry.Position
@@ -58,7 +59,8 @@ type readyCheckpoint struct {
 // needs the log below it any more, within the bounds of KeepFrom: a mirror that
 // lags is served from the log. l is the loop that owns k.
 func (k *keeper) turn(l *loop) {
-	if k.ready == nil && !k.busy() && k.since >= max(cmp.Or(k.minBytes, minCheckpointBytes), 4*k.size) {
+	if k.ready == nil && !k.busy() && k.due() {
+		k.urged = false
 		k.ready = &readyCheckpoint{k.applied, k.state()}
 		k.since = 0
 	}
@@ -105,6 +107,10 @@ func (k *keeper) adopt(l *loop, at entry.Position, members replicate.Members, ad
 		k.applied, k.since, k.ready, k.finished = at, 0, nil, written
 	}
 	return adopted, err
+}
+
+func (k *keeper) due() bool {
+	return k.urged && k.since > 0 || k.since >= max(cmp.Or(k.minBytes, minCheckpointBytes), 4*k.size)
 }
 
 func (k *keeper) busy() bool {

@@ -136,16 +136,21 @@ func (b *Broker) openTopology() error {
 	if err != nil {
 		return err
 	}
-	l := newLoop("topology", b.logger, b.fail)
-	b.topology = newTopologyGroup(l, state, b.living)
-	b.topology.deleted, b.topology.self, b.topology.gateway = b.unregistered, b.config.Name, b.gateways[entry.Topology]
-	b.topology.cluster = b.cluster
+	l := b.makeTopology(state)
 	b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, groupLog{b.log}, from)
 	if err != nil {
 		return err
 	}
 	b.topology.keep.snapshot, b.topology.keep.restore = b.topology.snapshot, b.topology.restore
 	return nil
+}
+
+func (b *Broker) makeTopology(state *topology.State) *loop {
+	l := newLoop("topology", b.logger, b.fail)
+	b.topology = newTopologyGroup(l, state, b.living)
+	b.topology.deleted, b.topology.self, b.topology.gateway = b.unregistered, b.config.Name, b.gateways[entry.Topology]
+	b.topology.cluster = b.cluster
+	return l
 }
 
 func (b *Broker) openGroup(id entry.GroupID) error {
@@ -282,6 +287,6 @@ func (b *Broker) tend() {
 // oldestWrite is since when the log's oldest write waits for its fsync; zero
 // when none does.
 func (b *Broker) oldestWrite() time.Time {
-	oldest, _ := b.log.Pending()
+	oldest, _ := b.pending()
 	return oldest
 }

@@ -150,6 +150,10 @@ func (b *Broker) counted(ctx context.Context, q *topology.Queue) (queueCounts, e
 
 // orphaned deletes an auto-delete queue whose last consumer went.
 func (b *Broker) orphaned(id entry.QueueID, then func()) {
+	if b.context.Err() != nil {
+		then() // The broker stops, and the queue goes with it.
+		return
+	}
 	b.background.Go(func() {
 		defer then()
 		var q *topology.Queue

@@ -33,3 +33,13 @@ func (b *Broker) alarmed(reason string) {
 	}
 	b.front.block(reason)
 }
+
+// urgeCheckpoints has every group write a checkpoint: until then the log keeps
+// what is consumed already.
+func (b *Broker) urgeCheckpoints() {
+	for _, g := range b.groups {
+		if g.keep != nil {
+			g.call(func() { g.keep.urged = true })
+		}
+	}
+}
