@@ -3,10 +3,9 @@
 
 GO ?= go
 BINARY := mirrormq
-# Where `make run` keeps its data and listens.
-DATA ?= data/b1
-AMQP ?= 127.0.0.1:5672
-HTTP ?= 127.0.0.1:15672
+# Where `make run` keeps its data, and more flags for it (ARGS="--restart").
+DATA ?= data
+ARGS ?=
 # make crash: how often the broker is killed. make fuzz: seconds for all targets.
 ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
@@ -25,8 +24,8 @@ LDFLAGS := $(if $(VERSION),-ldflags "-X main.version=$(VERSION)")
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build ## build and start a broker (AMQP 5672, HTTP 15672, data in data/b1)
-	./$(BINARY) serve --name b1 --data $(DATA) --amqp $(AMQP) --http $(HTTP)
+run: build ## build and start three brokers (AMQP 5672…5674, HTTP 15672…15674, data in data)
+	./$(BINARY) cluster --data $(DATA) $(ARGS)
 
 build: ## build the static binary ./mirrormq
 	CGO_ENABLED=0 $(GO) build -trimpath $(LDFLAGS) -o $(BINARY) ./cli
