@@ -66,18 +66,36 @@ func (c *catchupTest) publish(queue string, bodies ...[]byte) {
 	if err := channel.Confirm(false); err != nil {
 		c.t.Fatal(err)
 	}
-	confirms := channel.NotifyPublish(make(chan amqp091.Confirmation, len(bodies)))
-	for _, body := range bodies {
-		err := channel.PublishWithContext(c.t.Context(), "", queue, false, false, amqp091.Publishing{DeliveryMode: 2, Body: body})
-		if err != nil {
-			c.t.Fatal(err)
+	confirms := channel.NotifyPublish(make(chan amqp091.Confirmation, 10))
+	for window := range slices.Chunk(bodies, 10) {
+		for _, body := range window {
+			err := channel.PublishWithContext(c.t.Context(), "", queue, false, false, amqp091.Publishing{DeliveryMode: 2, Body: body})
+			if err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		for range window {
+			if confirm := <-confirms; !confirm.Ack {
+				c.t.Fatalf("%s: publish %d was not confirmed", queue, confirm.DeliveryTag)
+			}
 		}
 	}
-	for range bodies {
-		if confirm := <-confirms; !confirm.Ack {
-			c.t.Fatalf("%s: publish %d was not confirmed", queue, confirm.DeliveryTag)
-		}
-	}
+}
+
+// miss has the mirror miss what the others do, though it lives, until it hears
+// them again.
+func (c *catchupTest) miss() (missed uint64) {
+	c.t.Helper()
+	c.deafen(c.leader, c.away)
+	c.deafen(c.third, c.away)
+	missed = c.last()
+	c.wait(200, 100<<10)
+	c.pass(missed)
+	c.leader = c.testCluster.leader(1, c.away)
+	c.third = c.others(c.leader, c.away)[0]
+	c.hear(c.leader, c.away)
+	c.hear(c.third, c.away)
+	return missed
 }
 
 // wait publishes messages that stay.
@@ -183,11 +201,7 @@ func TestAMirrorThatWasAwayCatchesUp(t *testing.T) {
 
 func TestAMirrorCatchesUpThoughTheLeaderIsLostMeanwhile(t *testing.T) {
 	c := newCatchupTest(t)
-	c.deafen(c.leader, c.away)
-	c.wait(200, 100<<10)
-	missed := c.last()
-	c.pass(missed)
-	c.hear(c.leader, c.away)
+	missed := c.miss()
 	c.arriving()
 	c.cut(c.leader)
 	c.eventually("another leader", func() bool { return c.testCluster.leader(1, c.leader) == c.third })
@@ -200,11 +214,7 @@ func TestAMirrorCatchesUpThoughTheLeaderIsLostMeanwhile(t *testing.T) {
 
 func TestAMirrorThatStopsWhileItCatchesUpBeginsAnew(t *testing.T) {
 	c := newCatchupTest(t)
-	c.deafen(c.leader, c.away)
-	c.wait(200, 100<<10)
-	missed := c.last()
-	c.pass(missed)
-	c.hear(c.leader, c.away)
+	missed := c.miss()
 	c.arriving()
 	c.stop(c.away)
 	c.start(c.away)
