@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/signal"
@@ -117,21 +118,32 @@ func planCluster(c *cli.Context, out *prefixes) ([]*localBroker, error) {
 	return brokers, nil
 }
 
-// portsFrom are n loopback addresses on the ports from first on, or on ports
-// that are free a moment before they are used.
+// Free ports are looked for here: below those that systems give to whoever asks
+// for any, so that no connection takes one before its broker does.
+const (
+	lowestFree, highestFree = 10000, 32000
+	freeTries               = 1000
+)
+
+// portsFrom are n loopback addresses on the ports from first on, or with 0 on
+// ports that are free a moment before they are used.
 func portsFrom(first, n int) ([]string, error) {
-	addresses := make([]string, n)
-	for i := range addresses {
+	var addresses []string
+	for i := range n {
 		if first != 0 {
-			addresses[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i))
-			continue
+			addresses = append(addresses, net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i)))
 		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
+	}
+	for tries := 0; len(addresses) < n; tries++ {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowestFree+rand.IntN(highestFree-lowestFree)))
+		l, err := net.Listen("tcp", address)
+		if err != nil && tries >= freeTries {
+			return nil, fail(exitFailure, "", "no free ports: %w", err)
 		}
-		defer func() { _ = l.Close() }() // Held until all are known: no port twice.
-		addresses[i] = l.Addr().String()
+		if err == nil {
+			defer func() { _ = l.Close() }() // Held until all are known: no port twice.
+			addresses = append(addresses, address)
+		}
 	}
 	return addresses, nil
 }
