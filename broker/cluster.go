@@ -125,7 +125,7 @@ func (c *cluster) start() error {
 	return nil
 }
 
-// living are the brokers that can be reached, this one among them.
+// living are the brokers that can be reached, this one among them, in order.
 func (b *Broker) living() []string {
 	names := []string{b.config.Name}
 	if b.cluster == nil {
@@ -136,6 +136,7 @@ func (b *Broker) living() []string {
 	for name := range b.cluster.mu.up {
 		names = append(names, name)
 	}
+	slices.Sort(names)
 	return names
 }
 
@@ -445,7 +446,6 @@ func (c *cluster) PeerDown(name string) {
 type transport struct {
 	cluster   *cluster
 	group     entry.GroupID
-	head      []byte
 	scratch   []byte
 	names     []string
 	envelopes []replicate.Envelope

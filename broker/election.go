@@ -33,15 +33,14 @@ type election struct {
 	gateway *gateway
 	// rouseIn has the loop do a round after a time; a later call replaces an
 	// earlier one.
-	rouseIn  func(time.Duration) bool
-	actions  []elect.Action
-	mirrors  []replicate.Mirror
-	named    []elect.Mirror
-	leader   string
-	term     uint64
-	announce bool // leader and term are to be told to the gateway
-	// behind are the mirrors that need a checkpoint; retry is when those may
-	// get one whose last transfer failed.
+	rouseIn func(time.Duration) bool
+	actions []elect.Action
+	mirrors []replicate.Mirror
+	named   []elect.Mirror
+	leader  string
+	term    uint64
+	// behind are the mirrors that need a checkpoint; retry is when those may get
+	// another that had one on the way.
 	behind []uint64
 	retry  map[uint64]time.Time
 }

@@ -35,7 +35,7 @@ type keeper struct {
 
 	// Owned by the loop.
 	ready    *readyCheckpoint
-	urged    bool // a checkpoint is due whatever came since the last: the disk is full
+	urged    bool  // a checkpoint is due whatever came since the last: the disk is full
 	since    int64 // payload bytes applied since the last checkpoint
 	size     int64 // of the last checkpoint
 	at       entry.Position
