@@ -18,7 +18,8 @@ const (
 	// maxSendings bounds the transfers that a broker makes at a time, besides
 	// those of the topology, which is small and which all else waits for.
 	maxSendings = 2
-	// transferRetry is how long a mirror waits after a transfer that failed.
+	// transferRetry is how long a mirror waits after a transfer, well or not, until
+	// it may get another.
 	transferRetry = time.Second
 	// stagedPattern names the files in the data directory that hold the
 	// checkpoints on their way here.

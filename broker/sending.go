@@ -72,9 +72,8 @@ func (s *sending) run() {
 	s.state = nil
 	s.loop.call(func() {
 		s.keep.node.Sent(s.to)
-		if err != nil {
-			s.retry[s.to] = time.Now().Add(transferRetry)
-		}
+		// Not at once even if all went well: raft's own answer may be on its way.
+		s.retry[s.to] = time.Now().Add(transferRetry)
 	})
 	if err != nil {
 		logger.Warn("a mirror did not get its checkpoint", "err", err)
