@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
@@ -204,14 +205,32 @@ func (w *gateway) closeHolder(h queue.HolderID, done func()) {
 			delete(w.mu.consumers, id)
 		}
 	}
-	if !w.mu.greeted {
-		// The next leader never hears of it.
-		w.mu.Unlock()
-		done()
-		return
+	unanswered := w.withdraw(h)
+	told := w.mu.greeted
+	if told {
+		w.askLocked(wireMessage{kind: wireClose, holder: h}, true, func(*wireMessage) { done() })
 	}
-	w.askLocked(wireMessage{kind: wireClose, holder: h}, true, func(*wireMessage) { done() })
 	w.mu.Unlock()
+	for _, c := range unanswered {
+		c.answer(&wireMessage{code: replyFailed})
+	}
+	if !told {
+		done() // The next leader never hears of it.
+	}
+}
+
+// withdraw takes back what a holder asked for and has not got. It would be given
+// to nobody: what a later leader answers, and what comes on its way, since the
+// holder is closed behind it. Called with mu held.
+func (w *gateway) withdraw(h queue.HolderID) (calls []*gatewayCall) {
+	for _, n := range slices.Sorted(maps.Keys(w.mu.calls)) {
+		c := w.mu.calls[n]
+		if c.message.kind == wireGet && c.message.holder == h || c.message.kind == wireAttach && c.message.consumer.Holder == h {
+			delete(w.mu.calls, n)
+			calls = append(calls, c)
+		}
+	}
+	return calls
 }
 
 // count asks for a queue's counts, after all that was handed in before.
@@ -254,7 +273,10 @@ func (w *gateway) counts(ctx context.Context, ask wireMessage) ([]queueCounts, e
 	}
 	counts := make([]queueCounts, 0, len(ask.numbers))
 	for n := range slices.Chunk(m.numbers, countFields) {
-		counts = append(counts, queueCounts{ready: n[0], unacked: n[1], consumers: int(n[2]), bytes: n[3]})
+		counts = append(counts, queueCounts{
+			ready: n[0], unacked: n[1], consumers: int(n[2]), bytes: n[3], published: n[4],
+			queueTraffic: queueTraffic{delivered: n[5], deliveredNoAck: n[6], redelivered: n[7], got: n[8], acked: n[9]},
+		})
 	}
 	return counts, nil
 }

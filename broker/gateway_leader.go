@@ -161,7 +161,9 @@ func (w *gateway) receive(from string, m *wireMessage) {
 	}
 	switch m.kind {
 	case wireHello:
-		w.mu.accepted = true
+		// Since it was asked, the way to the leader may have broken: then it is
+		// asked anew.
+		w.mu.accepted = w.mu.greeted
 		w.led.Broadcast()
 		w.mu.Unlock()
 	case wireRefused:

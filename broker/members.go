@@ -33,17 +33,7 @@ const membersFile = "members"
 // A data directory belongs to one cluster for good: with other names it is
 // refused.
 func openMembers(c Config, identity uint64) (*members, error) {
-	m := &members{self: c.Name, names: []string{c.Name}, ids: map[string]uint64{c.Name: identity}}
-	if len(c.Cluster) > 0 {
-		m.names = slices.Sorted(maps.Keys(c.Cluster))
-		for _, name := range m.names {
-			m.ids[name] = memberID(m.names, name)
-		}
-	}
-	m.byID = make(map[uint64]string)
-	for name, id := range m.ids {
-		m.byID[id] = name
-	}
+	m := newMembers(c, identity)
 	path := filepath.Join(c.Data, membersFile)
 	wanted := strings.Join(m.names, "\n") + "\n"
 	if len(c.Cluster) == 0 {
@@ -60,6 +50,21 @@ func openMembers(c Config, identity uint64) (*members, error) {
 			path, strings.Fields(string(have)), strings.Fields(wanted))
 	}
 	return m, nil
+}
+
+func newMembers(c Config, identity uint64) *members {
+	m := &members{self: c.Name, names: []string{c.Name}, ids: map[string]uint64{c.Name: identity}}
+	if len(c.Cluster) > 0 {
+		m.names = slices.Sorted(maps.Keys(c.Cluster))
+		for _, name := range m.names {
+			m.ids[name] = memberID(m.names, name)
+		}
+	}
+	m.byID = make(map[uint64]string)
+	for name, id := range m.ids {
+		m.byID[id] = name
+	}
+	return m
 }
 
 func memberID(names []string, name string) uint64 {
