@@ -50,7 +50,7 @@ func (g *group) serve(a *attendant, m *wireMessage) {
 		v.holders[m.holder] = struct{}{}
 		g.dispatcher.Adopt(0, m.holder, m.queue, m.ranges)
 	case wireSettled:
-		g.counts.acked.Add(g.dispatcher.Settled(m.holder, m.queue, m.ranges))
+		g.dispatcher.Settled(m.holder, m.queue, m.ranges)
 	case wireCredit:
 		g.credit(m.consumer.ID, int(m.n))
 	case wireLimit:
@@ -115,7 +115,7 @@ func (g *group) attach(c queue.Consumer, to *receiver, held []entry.Range) error
 	if err := g.dispatcher.Attach(c); err != nil {
 		return err
 	}
-	a := &attached{Consumer: c, to: to}
+	a := &attached{Consumer: c, to: to, traffic: g.trafficOf(c.Queue)}
 	g.consumers[c.ID] = a
 	g.holders[c.Holder] = append(g.holders[c.Holder], a)
 	if len(held) == 0 {
@@ -185,7 +185,6 @@ func (g *group) settleOwn(q entry.QueueID, ids []entry.MessageID) {
 	}
 	if len(ranges) > 0 {
 		g.own = queue.AppendSettle(g.own, q, ranges)
-		g.counts.acked.Add(uint64(len(ids)))
 	}
 }
 
@@ -198,6 +197,7 @@ func (g *group) get(a *attendant, q entry.QueueID, h queue.HolderID, reply func(
 		g.dispatcher.Clock(g.now().UnixNano())
 		d, remaining, found := g.dispatcher.Get(q, h, false)
 		if found {
+			g.trafficOf(q).got++
 			r := wireMessage{deliveries: []queue.Delivery{d}, n: remaining}
 			if g.node == nil && !g.here(a.name) {
 				payload, _ := g.bodies.recent(d.Ref.Index)
@@ -281,7 +281,7 @@ func (g *group) purge(q entry.QueueID, reply func(wireMessage)) {
 // dead-letter exchange. done is called when their dead letters are where they
 // go, or the broker stops.
 func (g *group) rejected(h queue.HolderID, id entry.QueueID, ranges []entry.Range, done func()) {
-	g.counts.acked.Add(g.dispatcher.Settled(h, id, ranges))
+	g.dispatcher.Settled(h, id, ranges)
 	var q *topology.Queue
 	g.view(func(s *topology.State) { q = s.QueueByID(id) })
 	if q == nil {
@@ -291,33 +291,54 @@ func (g *group) rejected(h queue.HolderID, id entry.QueueID, ranges []entry.Rang
 	g.die(q, deathRejected, ranges, done)
 }
 
-// queueCounts are the ready and unacked messages and the consumers of a queue.
+// queueTraffic counts what consumers did with a queue since this broker leads
+// or last led it.
+type queueTraffic struct {
+	delivered, deliveredNoAck, redelivered, got, acked uint64
+}
+
+func (g *group) trafficOf(q entry.QueueID) *queueTraffic {
+	t := g.traffic[q]
+	if t == nil {
+		t = &queueTraffic{}
+		if _, there := g.state.Queue(q); there {
+			g.traffic[q] = t
+		}
+	}
+	return t
+}
+
+// queueCounts are the ready and unacked messages and the consumers of a queue,
+// and its traffic.
 type queueCounts struct {
 	ready, unacked uint64
 	consumers      int
 	bytes          uint64
+	published      uint64
+	queueTraffic
 }
 
 func (g *group) count(q entry.QueueID) queueCounts {
 	info, _ := g.state.Queue(q)
+	c := queueCounts{ready: info.Messages, bytes: info.Bytes, published: uint64(info.Last)}
 	if g.dispatcher == nil { // A mirror knows what there is, not who has it.
-		return queueCounts{ready: info.Messages, bytes: info.Bytes}
+		return c
 	}
-	return queueCounts{
-		ready: g.dispatcher.Ready(q), unacked: g.dispatcher.Unacked(q),
-		consumers: g.dispatcher.Consumers(q), bytes: info.Bytes,
-	}
+	c.ready, c.unacked, c.consumers = g.dispatcher.Ready(q), g.dispatcher.Unacked(q), g.dispatcher.Consumers(q)
+	c.queueTraffic = *g.trafficOf(q)
+	return c
 }
 
 // countFields is how many numbers tell the counts of one queue.
-const countFields = 4
+const countFields = 10
 
 // countAll appends the counts of queues to one another, as they travel.
 func (g *group) countAll(queues []uint64) []uint64 {
 	numbers := make([]uint64, 0, countFields*len(queues))
 	for _, q := range queues {
 		c := g.count(entry.QueueID(q))
-		numbers = append(numbers, c.ready, c.unacked, uint64(c.consumers), c.bytes)
+		numbers = append(numbers, c.ready, c.unacked, uint64(c.consumers), c.bytes, c.published,
+			c.delivered, c.deliveredNoAck, c.redelivered, c.got, c.acked)
 	}
 	return numbers
 }

@@ -62,6 +62,7 @@ type group struct {
 	fresh      []*receiver // with pending deliveries
 	own        []byte      // ops of the group itself, for the next batch
 	released   []uint64
+	traffic    map[entry.QueueID]*queueTraffic
 	retained   bool
 	// applied is the last entry's index; waiters counts who waits for one.
 	applied atomic.Uint64
@@ -83,12 +84,15 @@ type attached struct {
 	// its connection and not yet written to its socket: they are settled when
 	// they are, and returned if they never are.
 	unwritten []entry.MessageID
+	// traffic is its queue's.
+	traffic *queueTraffic
 }
 
 func newGroup(id entry.GroupID, l *loop, state *queue.Machine, counts *counters, living func() []string) *group {
 	g := &group{
 		loop: l, id: id, state: state, counts: counts,
 		consumers: make(map[queue.ConsumerID]*attached), holders: make(map[queue.HolderID][]*attached),
+		traffic: make(map[entry.QueueID]*queueTraffic),
 	}
 	l.machine = g
 	g.waiting.L = new(sync.Mutex)
@@ -126,6 +130,7 @@ func (g *group) apply(term, index uint64, payload []byte) error {
 			g.cancelled(c)
 		}
 	}
+	g.countSettled(fx)
 	for i := range fx.Results {
 		r := &fx.Results[i]
 		g.settle(r.Session, r.Seq, index, outcome{ops: r.Ops, index: index})
@@ -260,6 +265,24 @@ func (g *group) wakeWaiters() {
 	g.waiting.L.Unlock()
 }
 
+// countSettled counts what left the queues: acked, rejected, or delivered to
+// consumers without acks.
+func (g *group) countSettled(fx *queue.Effects) {
+	if g.dispatcher != nil {
+		for _, change := range fx.Settled {
+			var n uint64
+			for _, r := range change.Ranges {
+				n += r.Len()
+			}
+			g.counts.acked.Add(n)
+			g.trafficOf(change.Queue).acked += n
+		}
+	}
+	for _, q := range fx.Deleted {
+		delete(g.traffic, q)
+	}
+}
+
 // here reports whether a broker is this one.
 func (g *group) here(name string) bool { return name == g.self }
 
@@ -267,6 +290,12 @@ func (g *group) deliver(d queue.Delivery) {
 	a := g.consumers[d.Consumer]
 	if d.NoAck {
 		a.unwritten = append(a.unwritten, d.Message)
+		a.traffic.deliveredNoAck++
+	} else {
+		a.traffic.delivered++
+	}
+	if d.Redelivered {
+		a.traffic.redelivered++
 	}
 	if len(a.to.pending) == 0 {
 		g.fresh = append(g.fresh, a.to)

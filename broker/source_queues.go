@@ -56,6 +56,10 @@ func (s source) describe(records []*topology.Queue) []admin.Queue {
 				q := &queues[places[i]]
 				q.Ready, q.Unacked, q.Consumers = c.ready, c.unacked, c.consumers
 				q.ReadyBytes, q.UnackedBytes = splitBytes(c)
+				q.Counters = admin.Counters{
+					Publish: c.published, Confirm: c.published, Deliver: c.delivered, DeliverNoAck: c.deliveredNoAck,
+					Redeliver: c.redelivered, Get: c.got, Ack: c.acked,
+				}
 			}
 		})
 	}
