@@ -248,14 +248,27 @@ func (b *Broker) Stop(ctx context.Context) error {
 func (b *Broker) stop(ctx context.Context) error {
 	b.ready.Store(false)
 	var errs []error
-	b.handOver(ctx)
-	if b.front != nil {
-		b.front.Stop(ctx, "broker forced connection closure with reason 'shutdown'")
+	const reason = "broker forced connection closure with reason 'shutdown'"
+	if isClosed(b.failedChannel) {
+		// Its groups hear nothing more, not even who leads them now: nobody is
+		// to wait for an answer, and clients are to go elsewhere at once.
+		if b.front != nil {
+			b.front.connections.closeAll(reason)
+		}
+		b.stopGateways()
+		if b.front != nil {
+			b.front.Stop(ctx, reason)
+		}
+	} else {
+		b.handOver(ctx)
+		if b.front != nil {
+			b.front.Stop(ctx, reason)
+		}
+		committing, enough := b.untilMinority(ctx)
+		b.drain(committing)
+		b.deadLetters.drain(committing)
+		enough()
 	}
-	committing, enough := b.untilMinority(ctx)
-	b.drain(committing)
-	b.deadLetters.drain(committing)
-	enough()
 	b.cancel()
 	if b.cluster != nil && b.cluster.catchup != nil {
 		b.cluster.catchup.stop()
@@ -273,9 +286,7 @@ func (b *Broker) stop(ctx context.Context) error {
 			errs = append(errs, b.topology.keep.last())
 		}
 	}
-	for _, w := range b.gateways {
-		w.stop(errStopping)
-	}
+	b.stopGateways()
 	if b.cluster != nil && b.cluster.backbone != nil {
 		_ = b.cluster.backbone.Leave(ctx) // Those who don't hear of it notice.
 		errs = append(errs, b.cluster.backbone.Close())
@@ -294,6 +305,13 @@ func (b *Broker) stop(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// stopGateways ends all that waits for a group's leader.
+func (b *Broker) stopGateways() {
+	for _, w := range b.gateways {
+		w.stop(errStopping)
+	}
 }
 
 // drain waits until what the groups were handed before is committed.
