@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -30,12 +33,9 @@ func startCluster(t testing.TB, n int, change ...func(*Config)) *testCluster {
 	c := &testCluster{t: t, configs: make(map[string]Config), brokers: make(map[string]*Broker), alone: make(map[string]bool)}
 	addresses := make(map[string]string)
 	for i := range n {
-		l := listenLoopback(t) // Its port is free once it is closed.
-		defer l.Close()
 		name := fmt.Sprintf("b%d", i+1)
 		c.names = append(c.names, name)
-		addresses[name] = l.Addr().String()
-		l.Close()
+		addresses[name] = freeAddress(t, addresses)
 	}
 	for _, name := range c.names {
 		config := Config{
@@ -54,6 +54,26 @@ func startCluster(t testing.TB, n int, change ...func(*Config)) *testCluster {
 	c.start(c.names...)
 	t.Cleanup(func() { c.stop(c.running()...) })
 	return c
+}
+
+// freeAddress is an address that nobody listens on, and none of those taken. It
+// is below the ports that systems give out by themselves: one of those would be
+// given to somebody else before the broker comes to listen on it.
+func freeAddress(t testing.TB, taken map[string]string) string {
+	t.Helper()
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if !slices.Contains(slices.Collect(maps.Values(taken)), address) {
+			return address
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // start starts brokers at the same time: alone, one would wait for the others.
@@ -190,17 +210,30 @@ func (c *testCluster) applied(g entry.GroupID, from string, names ...string) {
 	})
 }
 
-// promotion is the last one of a group that a broker knows of.
-func (c *testCluster) promotion(name string, g entry.GroupID) (last elect.Promotion) {
+// term is a group's as a broker knows it.
+func (c *testCluster) term(name string, g entry.GroupID) uint64 {
+	w := c.brokers[name].gateways[g]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.term
+}
+
+// promotion waits until a broker knows who followed the leader of a term, and
+// returns the account of it.
+func (c *testCluster) promotion(name string, g entry.GroupID, term uint64) (next elect.Promotion) {
+	c.t.Helper()
 	cluster := c.brokers[name].cluster
-	cluster.mu.Lock()
-	defer cluster.mu.Unlock()
-	for _, p := range cluster.history.Promotions() {
-		if p.Group == g && p.Term >= last.Term {
-			last = p
+	c.eventually("the account of a promotion", func() bool {
+		cluster.mu.Lock()
+		defer cluster.mu.Unlock()
+		for _, p := range cluster.history.Promotions() {
+			if p.Group == g && p.Term > term && (next.Term == 0 || p.Term < next.Term) {
+				next = p
+			}
 		}
-	}
-	return last
+		return next.Term != 0
+	})
+	return next
 }
 
 // eventually waits until a condition holds.
