@@ -124,6 +124,21 @@ func (b *Broker) AwaitReady(ctx context.Context) error {
 	}
 }
 
+// expectEnd says that the process may end by itself, and returns what is closed
+// when it has.
+func (b *Broker) expectEnd() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.alive()
+	if p == nil {
+		ended := make(chan struct{})
+		close(ended)
+		return ended
+	}
+	p.expect()
+	return p.done
+}
+
 // kill ends the process with SIGKILL and waits until it is gone.
 func (b *Broker) kill() {
 	b.mu.Lock()

@@ -60,6 +60,9 @@ func (r *run) two() {
 	r.must(f.Strike(ctx, r.cluster, first))
 	r.wait(r.between(0, time.Second))
 	r.must(g.Strike(ctx, r.cluster, second))
+	// The third can't reach a majority: to the others it is as good as dead.
+	third := r.cluster.Brokers[order[2]]
+	r.cluster.fault("left alone", third)
 	r.wait(r.between(0, 2*time.Second))
 	// A broker that starts may not be ready before the other is back.
 	mended := make(chan error, 1)
@@ -67,6 +70,7 @@ func (r *run) two() {
 	r.wait(r.between(0, 500*time.Millisecond))
 	r.must(f.Mend(ctx, r.cluster, first))
 	r.must(<-mended)
+	r.cluster.Ledger.healed(third.index)
 	r.must(r.load.AwaitFlow(ctx, r.cluster.Timeline.now(), r.cluster.Brokers...))
 	r.wait(settleTime)
 }

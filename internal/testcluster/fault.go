@@ -2,7 +2,10 @@ package testcluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -49,6 +52,40 @@ var Nothing = Fault{
 	"left alone",
 	func(context.Context, *Cluster, *Broker) error { return nil },
 	func(context.Context, *Cluster, *Broker) error { return nil },
+}
+
+// DiskFull is a fault of brokers whose data directory is a small file system of
+// its own: it fills it up, and expects the broker to end by itself.
+var DiskFull = Fault{"out of disk", fillDisk, func(ctx context.Context, c *Cluster, b *Broker) error {
+	return errors.Join(os.Remove(filler(b)), restart(ctx, c, b))
+}}
+
+func filler(b *Broker) string { return filepath.Join(b.Data, "filler") }
+
+func fillDisk(ctx context.Context, c *Cluster, b *Broker) error {
+	c.fault("out of disk", b)
+	ended := b.expectEnd()
+	f, err := os.Create(filler(b))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for block := make([]byte, 64<<10); ; {
+		if _, err := f.Write(block); err != nil {
+			break // What the broker frees by compaction is taken too, until it ends.
+		}
+	}
+	for {
+		select {
+		case <-ended:
+			c.Timeline.Note("%s has ended", b.Name)
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("testcluster: %s goes on with its disk full", b.Name)
+		case <-time.After(poll):
+			_, _ = f.Write(make([]byte, 4<<10))
+		}
+	}
 }
 
 func restart(ctx context.Context, c *Cluster, b *Broker) error { return c.Restart(ctx, b) }

@@ -61,8 +61,21 @@ func quorum(of any) amqp.Table {
 	return amqp.Table{"x-queue-type": "quorum", "x-ack-quorum": of}
 }
 
-// start starts brokers and clients. At the test's end the ledger judges.
+// start starts brokers and clients.
 func start(t *testing.T, brokers int, arguments amqp.Table, args ...string) *run {
+	t.Helper()
+	return startIn(t, directory(t), brokers, arguments, args...)
+}
+
+// directory is where a test's brokers write.
+func directory(t *testing.T) string {
+	if *keep == "" {
+		return t.TempDir()
+	}
+	return filepath.Join(*keep, fmt.Sprintf("%s-%d", strings.ReplaceAll(t.Name(), "/", "-"), os.Getpid()))
+}
+
+func startIn(t *testing.T, dir string, brokers int, arguments amqp.Table, args ...string) *run {
 	t.Helper()
 	seed := *seedFlag
 	if seed == 0 {
@@ -72,10 +85,6 @@ func start(t *testing.T, brokers int, arguments amqp.Table, args ...string) *run
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if *keep != "" {
-		dir = filepath.Join(*keep, fmt.Sprintf("%s-%d", strings.ReplaceAll(t.Name(), "/", "-"), os.Getpid()))
 	}
 	r := &run{t: t, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, 0))}
 	var log func(string)
