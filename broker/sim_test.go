@@ -1,0 +1,271 @@
+package broker
+
+import (
+	"container/heap"
+	cryptorand "crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/queue"
+)
+
+// The simulation plays a whole cluster in one goroutine and virtual time: the
+// brokers' loops, raft, electors, state machines, dispatchers and gateways are
+// the real ones; disks, the network and the clients are played. All that happens
+// follows from one seed.
+//
+//	sim_test.go           time, chance, and how a run goes
+//	sim_plan_test.go      what may go wrong in a run
+//	sim_network_test.go   the backbone
+//	sim_disk_test.go      the logs
+//	sim_broker_test.go    a broker's process: start, crash, pause, stop
+//	sim_client_test.go    publishers, consumers
+//	sim_model_test.go     the dumb twin that everything is held against
+//	sim_run_test.go       the tests
+type simulation struct {
+	t      testing.TB
+	seed   uint64
+	random *rand.Rand
+	plan   simPlan
+
+	now    time.Duration // since epoch
+	events simEvents
+	next   uint64 // numbers events
+
+	brokers []*simBroker
+	network *simNetwork
+	model   *simModel
+	queues  []entry.QueueID
+	// calm says that nothing bad happens any more, ending that clients begin
+	// nothing new.
+	calm, ending, populated bool
+	// troubled is when links between living brokers last failed, or one of them
+	// stood still: then what one holds may be given to another, marked.
+	troubled time.Duration
+
+	publishers, channels uint64 // number them
+	clients              []simClient
+	history              interface {
+		io.Writer
+		Sum64() uint64
+	}
+	logger *slog.Logger
+	counts simCounts
+}
+
+// simCounts tells what a run was made of.
+type simCounts struct {
+	steps, published, confirmed, refused, delivered, acked, redelivered, excused, got  int
+	crashes, pauses, cuts, stops, transfers, leaders, full, lost, stalls, breaks, torn int
+}
+
+// simStart is the instant at which virtual time begins.
+var simStart = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// simEvent is something that happens at a time.
+type simEvent struct {
+	at     time.Duration
+	number uint64
+	do     func()
+}
+
+type simEvents []simEvent
+
+func (e simEvents) Len() int { return len(e) }
+func (e simEvents) Less(i, j int) bool {
+	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].number < e[j].number
+}
+func (e simEvents) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *simEvents) Push(x any)   { *e = append(*e, x.(simEvent)) }
+func (e *simEvents) Pop() any {
+	last := len(*e) - 1
+	x := (*e)[last]
+	(*e)[last] = simEvent{}
+	*e = (*e)[:last]
+	return x
+}
+
+// seedRaft makes raft draw its election timeouts from seed until the test ends.
+func seedRaft(t testing.TB, seed uint64) {
+	original := cryptorand.Reader
+	t.Cleanup(func() { cryptorand.Reader = original })
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	cryptorand.Reader = rand.NewChaCha8(key)
+}
+
+func newSimulation(t testing.TB, seed uint64, plan simPlan) *simulation {
+	seedRaft(t, seed)
+	s := &simulation{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), history: fnv.New64a()}
+	s.plan = plan
+	s.logger = slog.New(slog.DiscardHandler)
+	if *simLogs {
+		s.logger = slog.New(slog.NewTextHandler(simLogWriter{s}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	s.network = newSimNetwork(s)
+	s.model = newSimModel(s)
+	for i := range plan.brokers {
+		s.brokers = append(s.brokers, newSimBroker(s, fmt.Sprintf("b%d", i+1)))
+	}
+	for i := range 3 {
+		s.queues = append(s.queues, entry.QueueID(100+i))
+	}
+	return s
+}
+
+type simLogWriter struct{ s *simulation }
+
+func (w simLogWriter) Write(b []byte) (int, error) {
+	w.s.t.Logf("%v %s", w.s.now, b[:len(b)-1])
+	return len(b), nil
+}
+
+// after has something happen later.
+func (s *simulation) after(d time.Duration, do func()) {
+	s.next++
+	heap.Push(&s.events, simEvent{s.now + d, s.next, do})
+}
+
+func (s *simulation) clock() time.Time { return simStart.Add(s.now) }
+
+// between draws a duration.
+func (s *simulation) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(s.random.Int64N(int64(high-low)+1))
+}
+
+// chance is true once in n times.
+func (s *simulation) chance(n int) bool { return n > 0 && s.random.IntN(n) == 0 }
+
+// tell adds to the history, whose hash names the run.
+func (s *simulation) tell(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.history, "%d "+format+"\n", append([]any{int64(s.now)}, args...)...)
+	if *simTrace {
+		s.t.Logf("%-14v "+format, append([]any{s.now}, args...)...)
+	}
+}
+
+func (s *simulation) fatalf(format string, args ...any) {
+	s.t.Helper()
+	s.t.Fatalf("seed %d, %s, step %d, at %v: %s", s.seed, s.plan.name, s.counts.steps, s.now, fmt.Sprintf(format, args...))
+}
+
+// step lets the next thing happen.
+func (s *simulation) step() bool {
+	if len(s.events) == 0 {
+		return false
+	}
+	e := heap.Pop(&s.events).(simEvent)
+	s.now = e.at
+	s.counts.steps++
+	e.do()
+	return true
+}
+
+// run plays steps of trouble, then heals everything and expects that all work
+// comes to its end. It returns the hash of the history.
+func (s *simulation) run(steps int) uint64 {
+	for _, b := range s.brokers {
+		s.after(s.between(0, 300*time.Millisecond), b.start)
+	}
+	s.after(0, s.declare)
+	s.after(s.between(400*time.Millisecond, time.Second), s.trouble)
+	for s.counts.steps < steps && s.step() {
+	}
+	s.heal()
+	s.tell("end")
+	return s.history.Sum64()
+}
+
+// declare makes the queues, through a broker that lives all the time until then.
+func (s *simulation) declare() {
+	p := s.brokers[0].process
+	if p == nil {
+		s.after(10*time.Millisecond, s.declare)
+		return
+	}
+	s.after(500*time.Millisecond, func() {
+		if !s.model.declared {
+			s.declare() // Its broker died.
+		}
+	})
+	ops := takeOps()
+	for _, q := range s.queues {
+		ops = queue.AppendCreate(ops, q, queue.Settings{Vhost: "/", Name: fmt.Sprint(q)})
+	}
+	p.broker.gateways[simGroup].submit(&submission{ops: ops, done: func(o outcome) {
+		if o.err != nil || s.populated {
+			return
+		}
+		s.populated = true
+		for _, b := range s.brokers {
+			if b.process != nil {
+				b.process.populate()
+			}
+		}
+	}})
+	p.rouse()
+}
+
+// heal ends all trouble, has the clients finish, and waits for all to be done.
+func (s *simulation) heal() {
+	s.tell("heal")
+	s.calm = true
+	s.network.heal()
+	for _, b := range s.brokers {
+		b.heal()
+	}
+	s.until(time.Minute, "all brokers are connected and led", s.settled)
+	s.ending = true
+	s.until(2*time.Minute, "all work is done", s.done)
+	s.model.final()
+}
+
+// until plays on until something holds.
+func (s *simulation) until(limit time.Duration, what string, holds func() string) {
+	deadline := s.now + limit
+	why := "?"
+	for checked := s.now; ; {
+		if s.now >= checked {
+			if why = holds(); why == "" {
+				return
+			}
+			checked = s.now + 20*time.Millisecond
+		}
+		if s.now > deadline || !s.step() {
+			for _, b := range s.brokers {
+				if b.process != nil {
+					s.t.Log(b.process.standing())
+				}
+			}
+			s.fatalf("stuck, %s never comes: %s", what, why)
+		}
+	}
+}
+
+func (s *simulation) settled() string {
+	for _, b := range s.brokers {
+		p := b.process
+		if p == nil || p.stopping || p.paused {
+			return b.name + " is not up"
+		}
+		for _, other := range s.brokers {
+			if other != b && !p.up[other.name] {
+				return b.name + " does not see " + other.name
+			}
+		}
+		for _, g := range p.gatewayIDs {
+			w := p.broker.gateways[g]
+			if g < entry.Volatile && !w.mu.accepted {
+				return fmt.Sprintf("%s has no leader of group %d: %q in term %d", b.name, g, w.mu.leader, w.mu.term)
+			}
+		}
+	}
+	return ""
+}
