@@ -26,23 +26,26 @@ var (
 	keep     = flag.String("keep", "", "keep the brokers' data and output below this directory")
 )
 
+// built is the directory of the binary that was built, if any.
+var built string
+
 // program is the broker's binary, built once.
 var program = sync.OnceValues(func() (string, error) {
 	if *given != "" {
 		return filepath.Abs(*given)
 	}
-	dir, err := os.MkdirTemp("", "testcluster")
-	if err != nil {
+	var err error
+	if built, err = os.MkdirTemp("", "testcluster"); err != nil {
 		return "", err
 	}
-	return Build(context.Background(), "../..", dir)
+	return Build(context.Background(), "../..", built)
 })
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	if path, err := program(); err == nil && *given == "" {
-		os.RemoveAll(filepath.Dir(path))
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(code)
 }

@@ -98,6 +98,10 @@ type Counts struct {
 	// the broker that gave them out died. AMQP lets a broker not know.
 	Unflagged int
 
+	// Late came to a client of a broker that was ill and is well again, from
+	// before, when others had it already.
+	Late int
+
 	// What should be 0: see the package comment.
 	Lost, Doubled, Reordered, Damaged, NackedLiving, Unconfirmed int
 }
@@ -107,9 +111,9 @@ func (c Counts) bad() int {
 }
 
 func (c Counts) String() string {
-	return fmt.Sprintf("%d published, %d confirmed, %d delivered, %d given out again, %d came flagged, %d came late without a flag, %d nacked; "+
+	return fmt.Sprintf("%d published, %d confirmed, %d delivered, %d given out again, %d came flagged, %d late without a flag, %d late from before a fault, %d nacked; "+
 		"lost %d, doubled %d, reordered %d, damaged %d, nacked by living brokers %d, never confirmed %d",
-		c.Published, c.Confirmed, c.Delivered, c.Returned, c.Flagged, c.Unflagged, c.Nacked,
+		c.Published, c.Confirmed, c.Delivered, c.Returned, c.Flagged, c.Unflagged, c.Late, c.Nacked,
 		c.Lost, c.Doubled, c.Reordered, c.Damaged, c.NackedLiving, c.Unconfirmed)
 }
 
@@ -257,16 +261,21 @@ func (l *Ledger) deliver(connection int32, body []byte, redelivered bool) {
 // again judges a delivery that is not a message's first. REQUIRES: mu held.
 func (l *Ledger) again(m message, r *record, to *link, connection int32, redelivered bool) {
 	had, since := l.mu.links[r.to], millis(r.delivered)
-	if l.well(had.broker, since) && l.well(to.broker, l.timeline.now()) {
+	// A client of a broker that was paused reads late what it was sent early:
+	// what was published before may come until then.
+	if l.well(had.broker, since) && l.well(to.broker, millis(r.published)) {
 		l.mu.counts.Doubled++
 		l.problem("%v came to b%d (connection %d, redelivered %t), but b%d (connection %d) has it since %.3f (published %.3f) and is well",
 			m, to.broker+1, connection, redelivered, had.broker+1, r.to, since.Seconds(), millis(r.published).Seconds())
 		return
 	}
 	l.mu.counts.Returned++
-	// A client of a broker that was paused reads late what it was sent early.
-	if !redelivered && l.well(to.broker, l.timeline.now()) {
+	switch {
+	case !l.well(had.broker, since) && redelivered:
+	case !l.well(had.broker, since) && l.well(to.broker, l.timeline.now()):
 		l.mu.counts.Unflagged++
+	case l.well(to.broker, l.timeline.now()):
+		l.mu.counts.Late++
 	}
 }
 
