@@ -49,7 +49,7 @@ type attendance struct {
 
 type earlyMessage struct {
 	from   string
-	answer func(*wireMessage)
+	answer func(*wireMessage) bool
 	m      *wireMessage
 }
 
@@ -59,7 +59,7 @@ type attendant struct {
 	name    string // its broker
 	session entry.SessionID
 	term    uint64
-	answer  func(*wireMessage)
+	answer  func(*wireMessage) bool
 	gone    bool
 	ended   []ended
 	data    any // of the machine
@@ -73,8 +73,8 @@ func newAttendance(l *loop, id entry.GroupID, living func() []string) *attendanc
 }
 
 // receive takes a gateway's message. answer sends one to it, and may be called
-// on the loop's goroutine at any time.
-func (t *attendance) receive(from string, answer func(*wireMessage), m *wireMessage) {
+// on the loop's goroutine at any time; it is false when the message is lost.
+func (t *attendance) receive(from string, answer func(*wireMessage) bool, m *wireMessage) {
 	l := t.loop
 	if l.term == 0 && l.err == nil && l.order.ordering() && len(t.early) < maxEarly {
 		t.early = append(t.early, earlyMessage{from, answer, m})
@@ -88,7 +88,7 @@ func (t *attendance) receive(from string, answer func(*wireMessage), m *wireMess
 		a = &attendant{attendance: t, name: from, session: m.session, term: l.term, answer: answer}
 		at, _ := t.place(from)
 		t.guests = slices.Insert(t.guests, at, a)
-		a.reply(&wireMessage{kind: wireHello})
+		a.reply(&wireMessage{kind: wireHello, seq: m.seq})
 		return
 	}
 	if a == nil || m.term != a.term {
@@ -130,7 +130,9 @@ func (t *attendance) place(name string) (at int, found bool) {
 func (a *attendant) reply(m *wireMessage) {
 	if !a.gone {
 		m.group, m.term = a.id, a.term
-		a.answer(m)
+		// One that missed a message must get no other: it would take the credit
+		// for what it has as that for what it has not. It is told to begin anew.
+		a.gone = !a.answer(m)
 	}
 }
 

@@ -270,7 +270,7 @@ func (c *cluster) attend(from string, payload []byte, consumed func()) error {
 		consumed()
 		return nil
 	}
-	answer := func(m *wireMessage) { c.answer(from, m) }
+	answer := func(m *wireMessage) bool { return c.answer(from, m) }
 	ok := l.call(func() {
 		t.receive(from, answer, m)
 		consumed()
@@ -283,9 +283,9 @@ func (c *cluster) attend(from string, payload []byte, consumed func()) error {
 
 // answer sends a leader's message to a gateway. If it can't be sent the gateway
 // has to begin anew: it is told so as soon as it can be.
-func (c *cluster) answer(to string, m *wireMessage) {
+func (c *cluster) answer(to string, m *wireMessage) bool {
 	if c.sendTo(to, toGateway, m) {
-		return
+		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -293,6 +293,7 @@ func (c *cluster) answer(to string, m *wireMessage) {
 		c.mu.refuse[to] = make(map[entry.GroupID]uint64)
 	}
 	c.mu.refuse[to][m.group] = m.term
+	return false
 }
 
 func (c *cluster) refuseAgain() {

@@ -103,7 +103,10 @@ func (b *Broker) port(w *gateway, name string) func(*wireMessage) bool {
 		if t == nil {
 			return nil
 		}
-		answer := func(m *wireMessage) { w.receive(name, m) }
+		answer := func(m *wireMessage) bool {
+			w.receive(name, m)
+			return true
+		}
 		return func(m *wireMessage) bool { return l.call(func() { t.receive(name, answer, m) }) }
 	}
 	if b.cluster == nil {
