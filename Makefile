@@ -9,6 +9,10 @@ ARGS ?=
 # make crash: how often the broker is killed. make fuzz: seconds for all targets.
 ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
+# make sim: SEED=0 plays SEEDS seeds, any other that one.
+SEED ?= 0
+SEEDS ?= 300
+STEPS ?= 60000
 # make chaos: how long. make standstill: how often each fault.
 DURATION ?= 10m
 TIMES ?= 10
@@ -19,7 +23,7 @@ VERSION := $(shell git describe --tags --dirty 2>/dev/null)
 LDFLAGS := $(if $(VERSION),-ldflags "-X main.version=$(VERSION)")
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check generate conformance smoke crash chaos standstill fuzz bench clean
+.PHONY: help run build test race check generate conformance smoke sim crash chaos standstill fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +55,9 @@ conformance: build ## the tests of rabbitmq/amqp091-go against our broker
 
 smoke: build ## other client libraries against our broker
 	$(GO) run ./internal/launch/with -binary ./$(BINARY) -- internal/smoke/run
+
+sim: ## simulate SEEDS clusters, or that of SEED, for STEPS steps each
+	$(GO) test -count=1 -timeout 60m -v -run 'Simulated|SameSeed|SeedsThat' ./broker -sim.seed=$(SEED) -sim.seeds=$(SEEDS) -sim.steps=$(STEPS)
 
 crash: ## kill a broker under load ROUNDS times, and lose nothing
 	$(GO) test -count=1 -v -timeout 60m ./internal/crashtest -rounds $(ROUNDS)
