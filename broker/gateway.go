@@ -38,6 +38,7 @@ type gateway struct {
 		// comes goes to the leader from greeted on.
 		greeted, accepted bool
 		asked             time.Time // when Hello was sent
+		greetings         uint64    // numbers Hello
 		err               error     // set when the broker stops
 
 		seq         uint64

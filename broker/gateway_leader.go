@@ -89,7 +89,8 @@ func (w *gateway) greet() {
 		return
 	}
 	w.mu.greeted = true
-	w.toLeader(&wireMessage{kind: wireHello, session: w.session})
+	w.mu.greetings++
+	w.toLeader(&wireMessage{kind: wireHello, session: w.session, seq: w.mu.greetings})
 	w.tellHeld()
 	for _, u := range w.mu.unconfirmed {
 		if u != nil {
@@ -159,11 +160,19 @@ func (w *gateway) receive(from string, m *wireMessage) {
 		w.mu.Unlock()
 		return
 	}
+	if !w.mu.accepted && m.kind != wireHello && m.kind != wireRefused {
+		// It answers to what was before the last Hello. The leader has taken
+		// that back, or will, and is asked again for all that it matters to: a
+		// call that was answered twice would leave the second message that it
+		// got with nobody.
+		w.mu.Unlock()
+		return
+	}
 	switch m.kind {
 	case wireHello:
 		// Since it was asked, the way to the leader may have broken: then it is
 		// asked anew.
-		w.mu.accepted = w.mu.greeted
+		w.mu.accepted = w.mu.greeted && m.seq == w.mu.greetings
 		w.led.Broadcast()
 		w.mu.Unlock()
 	case wireRefused:

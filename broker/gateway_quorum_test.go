@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/queue"
 	"github.com/mirrormq/mirrormq/replicate"
 )
 
@@ -35,6 +37,12 @@ func newGatewayUnderTest(t *testing.T, voters int) *gatewayUnderTest {
 	return u
 }
 
+// ledBy tells the gateway who leads, and accepts it there.
+func (u *gatewayUnderTest) ledBy(name string, term uint64) {
+	u.leads(name, term)
+	u.receive(name, &wireMessage{kind: wireHello, group: u.id, term: term, seq: u.mu.greetings})
+}
+
 func (u *gatewayUnderTest) hand(name string, q replicate.Quorum) *submission {
 	s := &submission{ops: takeOps(), quorum: q, done: func(o outcome) {
 		if o.err != nil {
@@ -60,7 +68,7 @@ func (u *gatewayUnderTest) expect(sent []uint64, told ...string) {
 
 func TestAWeaklyConfirmedSubmissionIsHandedToTheNextLeader(t *testing.T) {
 	u := newGatewayUnderTest(t, 5)
-	u.leads("b2", 1)
+	u.ledBy("b2", 1)
 	u.hand("a", atLeader)
 	u.hand("b", 2)
 	u.hand("c", atAll)
@@ -70,7 +78,7 @@ func TestAWeaklyConfirmedSubmissionIsHandedToTheNextLeader(t *testing.T) {
 	u.done("b2", 1, ended{seq: 1, index: 9})
 	u.expect(nil)
 
-	u.leads("b3", 2)
+	u.ledBy("b3", 2)
 	u.expect([]uint64{2, 3})
 	u.done("b2", 1, ended{seq: 3, index: 9}) // From the one before: too late.
 	u.expect(nil)
@@ -83,9 +91,9 @@ func TestAWeaklyConfirmedSubmissionIsHandedToTheNextLeader(t *testing.T) {
 
 func TestAWeakConfirmOfADeposedLeaderReachesNobody(t *testing.T) {
 	u := newGatewayUnderTest(t, 3)
-	u.leads("b2", 1)
+	u.ledBy("b2", 1)
 	u.hand("a", atLeader)
-	u.leads("b3", 2)
+	u.ledBy("b3", 2)
 	u.expect([]uint64{1, 1})
 	u.done("b2", 1, ended{seq: 1})
 	u.held(1, 1)
@@ -94,11 +102,10 @@ func TestAWeakConfirmOfADeposedLeaderReachesNobody(t *testing.T) {
 
 func TestWhatWasConfirmedIsNotNackedWhenItIsGivenUp(t *testing.T) {
 	u := newGatewayUnderTest(t, 3)
-	u.leads("b2", 1)
+	u.ledBy("b2", 1)
 	u.hand("a", atLeader)
 	u.hand("b", atMajority)
 	u.done("b2", 1, ended{seq: 1})
-	u.receive("b2", &wireMessage{kind: wireHello, group: u.id, term: 1})
 	u.expect([]uint64{1, 2}, "a")
 	u.clock = u.clock.Add(time.Minute)
 	u.tick()
@@ -117,5 +124,39 @@ func TestOnlyQuorumsBelowTheMajorityAreWeak(t *testing.T) {
 				t.Errorf("%d of %d: weak is %v", q, voters, s.weak)
 			}
 		}
+	}
+}
+
+// A leader that is slow to answer is greeted again, and then has two calls with
+// one number: what it gave for the first it has taken back.
+func TestWhatALeaderSaidBeforeTheLastGreetingCountsNoMore(t *testing.T) {
+	u := newGatewayUnderTest(t, 3)
+	u.leads("b2", 1)
+	var got []entry.MessageID
+	u.get(5, 6, false, func(r getReply) { got = append(got, r.delivery.Message) })
+	u.hand("a", atLeader)
+	u.clock = u.clock.Add(helloPatience)
+	u.tick()
+	u.expect([]uint64{1, 1})
+	say := func(m wireMessage) {
+		m.group, m.term = u.id, 1
+		u.receive("b2", &m)
+	}
+	reply := func(id entry.MessageID) wireMessage {
+		return wireMessage{kind: wireReply, call: 1, deliveries: []queue.Delivery{{Queue: 5, Holder: 6, Message: id}}}
+	}
+	say(wireMessage{kind: wireHello, seq: 1})
+	say(reply(10))
+	say(wireMessage{kind: wireDone, ended: []ended{{seq: 1}}})
+	if got != nil || u.mu.accepted {
+		t.Errorf("got %v, accepted %v", got, u.mu.accepted)
+	}
+	u.expect(nil)
+	say(wireMessage{kind: wireHello, seq: 2})
+	say(reply(11))
+	say(wireMessage{kind: wireDone, ended: []ended{{seq: 1}}})
+	u.expect(nil, "a")
+	if !slices.Equal(got, []entry.MessageID{11}) {
+		t.Errorf("got %v", got)
 	}
 }

@@ -46,7 +46,8 @@ func TestWithoutALeaderPublishesAreNackedAndAcksWait(t *testing.T) {
 	if len(sent) != 2 || sent[0] != "acks" || sent[1] != "both" {
 		t.Errorf("the leader got %q", sent)
 	}
-	w.receive("b2", &wireMessage{kind: wireDone, group: entry.GroupID(1), term: 3, ended: []ended{{seq: 2}, {seq: 3}}})
+	w.receive("b2", &wireMessage{kind: wireHello, group: entry.GroupID(1), term: 3, seq: 1})
+	w.receive("b2", &wireMessage{kind: wireDone, group: entry.GroupID(1), term: 3, ended: []ended{{seq: 2, index: 9}, {seq: 3, index: 9}}})
 	if told["acks"] != nil || len(told) != 3 {
 		t.Errorf("at the end: %v", told)
 	}
