@@ -97,7 +97,7 @@ func TestTheOneMirrorThatHasAllIsPromoted(t *testing.T) {
 		t.Skip("skipped: five brokers, with -short")
 	}
 	r := start(t, 5, quorum(2))
-	for range times(2, 20) {
+	for range times(1, 20) {
 		r.play(Killed, r.leader(), time.Second)
 	}
 	r.judge()

@@ -19,7 +19,7 @@ var (
 	seedFlag = flag.Uint64("seed", 0, "seed of what is random; 0 draws one")
 	long     = flag.Bool("long", false, "play each fault as long and as often as it was promised")
 	rounds   = flag.Int("rounds", 3, "how often all brokers are killed at once")
-	chaos    = flag.Duration("chaos", 12*time.Second, "how long to play random faults")
+	chaos    = flag.Duration("chaos", 8*time.Second, "how long to play random faults")
 	measure  = flag.Int("measure", 0, "how often to measure each stand-still; 0 does not")
 	watch    = flag.Bool("watch", false, "log the timeline as it goes")
 	given    = flag.String("binary", "", "use this broker, not one that is built from here")
