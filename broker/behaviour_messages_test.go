@@ -409,6 +409,8 @@ func TestBehaviour29TransientQueuesAreAccepted(t *testing.T) {
 	c := openChannelRaw(t, address)
 	call[*amqp.QueueDeclareOk](c, &amqp.QueueDeclare{Queue: "q"})
 	c.publish("", "q", "body")
+	// Another connection finds what this one's publish has made by its answer.
+	call[*amqp.QueueDeclareOk](c, &amqp.QueueDeclare{Queue: "q", Passive: true})
 	other := openChannelRaw(t, address)
 	if _, _, body := other.get("q"); body != "body" {
 		t.Errorf("got %q", body)
