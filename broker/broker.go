@@ -59,9 +59,11 @@ type Broker struct {
 	coldReads          atomic.Uint64
 
 	// context ends when the broker stops; background joins its goroutines.
+	// joining keeps spawn from adding one while they are waited for.
 	context    context.Context
 	cancel     context.CancelFunc
 	background sync.WaitGroup
+	joining    sync.RWMutex
 
 	failOnce      sync.Once
 	failure       error // set before failedChannel is closed
@@ -245,6 +247,18 @@ func (b *Broker) Stop(ctx context.Context) error {
 	return b.stopError
 }
 
+// spawn runs f beside the broker, which waits for it when it stops; false when it
+// does already. It is for those who do not know whether the broker runs.
+func (b *Broker) spawn(f func()) bool {
+	b.joining.RLock()
+	defer b.joining.RUnlock()
+	if b.context.Err() != nil {
+		return false
+	}
+	b.background.Go(f)
+	return true
+}
+
 func (b *Broker) stop(ctx context.Context) error {
 	b.ready.Store(false)
 	var errs []error
@@ -269,7 +283,9 @@ func (b *Broker) stop(ctx context.Context) error {
 		b.deadLetters.drain(committing)
 		enough()
 	}
+	b.joining.Lock()
 	b.cancel()
+	b.joining.Unlock()
 	if b.cluster != nil && b.cluster.catchup != nil {
 		b.cluster.catchup.stop()
 	}

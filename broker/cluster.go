@@ -440,7 +440,7 @@ func (c *cluster) PeerDown(name string) {
 	for _, w := range c.broker.gateways {
 		w.broken(name)
 	}
-	c.broker.background.Go(func() { c.broker.bury(name) })
+	c.broker.spawn(func() { c.broker.bury(name) })
 }
 
 // transport carries a group's raft messages.

@@ -39,7 +39,8 @@ type gateway struct {
 		greeted, accepted bool
 		asked             time.Time // when Hello was sent
 		greetings         uint64    // numbers Hello
-		err               error     // set when the broker stops
+		patience          time.Duration
+		err               error // set when the broker stops
 
 		seq         uint64
 		unconfirmed []*underway // by seq, nil where ended; the first one's seq is base

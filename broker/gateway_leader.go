@@ -11,8 +11,13 @@ import (
 	"github.com/mirrormq/mirrormq/queue"
 )
 
-// helloPatience is how long a leader has to answer Hello before it is asked again.
-const helloPatience = 100 * time.Millisecond
+// helloPatience is how long a leader has to answer Hello before it is asked
+// again. It has twice as long each time: one that is slower than that would never
+// be heard, since it is the last Hello that has to be answered.
+const (
+	helloPatience    = 100 * time.Millisecond
+	maxHelloPatience = 5 * time.Second
+)
 
 // leads tells who leads the group in a term. What is older than known is
 // passed over.
@@ -22,7 +27,9 @@ func (w *gateway) leads(leader string, term uint64) {
 	if w.mu.err != nil || term < w.mu.term || term == w.mu.term && leader == w.mu.leader && w.mu.greeted {
 		return
 	}
-	w.mu.leader, w.mu.term = leader, term
+	if leader != w.mu.leader || term != w.mu.term {
+		w.mu.leader, w.mu.term, w.mu.patience = leader, term, helloPatience
+	}
 	w.greet()
 }
 
@@ -50,7 +57,10 @@ func (w *gateway) again(name string) {
 func (w *gateway) tick() {
 	w.mu.Lock()
 	now := w.now()
-	if w.mu.err == nil && w.mu.leader != "" && !w.mu.accepted && now.Sub(w.mu.asked) >= helloPatience {
+	if w.mu.err == nil && w.mu.leader != "" && !w.mu.accepted && now.Sub(w.mu.asked) >= w.mu.patience {
+		if w.mu.greeted {
+			w.mu.patience = min(2*w.mu.patience, maxHelloPatience)
+		}
 		w.greet()
 	}
 	var late []*underway
@@ -172,7 +182,9 @@ func (w *gateway) receive(from string, m *wireMessage) {
 	case wireHello:
 		// Since it was asked, the way to the leader may have broken: then it is
 		// asked anew.
-		w.mu.accepted = w.mu.greeted && m.seq == w.mu.greetings
+		if w.mu.accepted = w.mu.greeted && m.seq == w.mu.greetings; w.mu.accepted {
+			w.mu.patience = helloPatience
+		}
 		w.led.Broadcast()
 		w.mu.Unlock()
 	case wireRefused:

@@ -146,6 +146,9 @@ func TestWhatALeaderSaidBeforeTheLastGreetingCountsNoMore(t *testing.T) {
 		return wireMessage{kind: wireReply, call: 1, deliveries: []queue.Delivery{{Queue: 5, Holder: 6, Message: id}}}
 	}
 	say(wireMessage{kind: wireHello, seq: 1})
+	u.clock = u.clock.Add(helloPatience)
+	u.tick()
+	u.expect(nil) // It has more time now.
 	say(reply(10))
 	say(wireMessage{kind: wireDone, ended: []ended{{seq: 1}}})
 	if got != nil || u.mu.accepted {

@@ -150,11 +150,7 @@ func (b *Broker) counted(ctx context.Context, q *topology.Queue) (queueCounts, e
 
 // orphaned deletes an auto-delete queue whose last consumer went.
 func (b *Broker) orphaned(id entry.QueueID, then func()) {
-	if b.context.Err() != nil {
-		then() // The broker stops, and the queue goes with it.
-		return
-	}
-	b.background.Go(func() {
+	spawned := b.spawn(func() {
 		defer then()
 		var q *topology.Queue
 		b.view(func(s *topology.State) { q = s.QueueByID(id) })
@@ -166,6 +162,9 @@ func (b *Broker) orphaned(id entry.QueueID, then func()) {
 			b.logger.Warn("auto-delete queue stays", "queue", q.Name, "vhost", q.Vhost, "err", err)
 		}
 	})
+	if !spawned {
+		then() // The broker stops, and the queue goes with it.
+	}
 }
 
 // unregistered drops the contents of queues that left the registry, where this
