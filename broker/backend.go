@@ -76,15 +76,12 @@ type core interface {
 // The calls on a group, all safe from any goroutine, all kept in the order of
 // one caller, none blocking but where it says so:
 //
-//	submit(s *submission)
+//	submit(s *submission)      what it settles is in settled: the prefetch is free at once
 //	attach(c queue.Consumer, to *receiver, done func(error))   done on the group's goroutine, before the first delivery
 //	detach(id queue.ConsumerID, done func())                    after done no delivery comes
 //	credit(id queue.ConsumerID, n int)                          n deliveries were written to the socket
 //	limit(h queue.HolderID, prefetch uint32)                    basic.qos global=true
 //	get(q entry.QueueID, h queue.HolderID, noAck bool, done func(getReply))   call reply.written, if set, after the write
-//	settled(h queue.HolderID, q entry.QueueID, ranges []entry.Range)
-//	      tells the dispatcher that the holder acked, rejected or returned these
-//	      (frees prefetch at once). Call it before the submit with their Settle or Return op.
 //	deadLetter(h queue.HolderID, q *topology.Queue, ranges []entry.Range, done func())
 //	      the same for what the holder rejected and q dead-letters; no op follows.
 //	      done is called when it has been dead-lettered, or the broker stops

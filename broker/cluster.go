@@ -429,6 +429,7 @@ func (c *cluster) PeerDown(name string) {
 	c.starting.Wait()
 	c.mu.Lock()
 	delete(c.mu.up, name)
+	delete(c.mu.refuse, name) // Its next gateways missed nothing.
 	delete(c.mu.strangers, name)
 	c.mu.since[name] = c.now()
 	c.mu.Unlock()

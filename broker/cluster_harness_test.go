@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"os"
 	"slices"
 	"sync"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/mirrormq/mirrormq/elect"
 	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/freeport"
 )
 
 // testCluster is brokers b1…bN in this process, each with a directory and ports
@@ -56,24 +55,18 @@ func startCluster(t testing.TB, n int, change ...func(*Config)) *testCluster {
 	return c
 }
 
-// freeAddress is an address that nobody listens on, and none of those taken. It
-// is below the ports that systems give out by themselves: one of those would be
-// given to somebody else before the broker comes to listen on it.
+// freeAddress is an address that nobody listens on, and none of those taken.
 func freeAddress(t testing.TB, taken map[string]string) string {
 	t.Helper()
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
-		l, err := net.Listen("tcp", address)
+	for {
+		addresses, err := freeport.Addresses(1)
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		l.Close()
-		if !slices.Contains(slices.Collect(maps.Values(taken)), address) {
-			return address
+		if !slices.Contains(slices.Collect(maps.Values(taken)), addresses[0]) {
+			return addresses[0]
 		}
 	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // start starts brokers at the same time: alone, one would wait for the others.

@@ -172,9 +172,11 @@ type callOrder struct {
 	calls chan string
 }
 
-func (g callOrder) settled(h queue.HolderID, q entry.QueueID, ranges []entry.Range) {
-	g.calls <- "settled"
-	g.queueGroup.settled(h, q, ranges)
+func (g callOrder) submit(s *submission) {
+	if len(s.settled) > 0 {
+		g.calls <- "settled"
+	}
+	g.queueGroup.submit(s)
 }
 
 func (g callOrder) closeHolder(h queue.HolderID, done func()) {

@@ -118,6 +118,9 @@ func (w *gateway) submit(s *submission) {
 	s.session, s.seq = w.session, w.mu.seq
 	s.weak = s.quorum == replicate.QuorumLeader && w.voters > 1 || s.quorum > 1 && int(s.quorum) <= w.voters/2
 	w.mu.unconfirmed = append(w.mu.unconfirmed, &underway{submission: s, since: w.now()})
+	for _, n := range s.settled {
+		w.settled(n)
+	}
 	if w.mu.greeted {
 		w.sendSubmission(s)
 	}

@@ -94,17 +94,15 @@ func (w *gateway) holding(h queue.HolderID) *holding {
 	return v
 }
 
-// settled tells that the holder acked, rejected or returned messages, whose op
-// follows in a submission.
-func (w *gateway) settled(h queue.HolderID, q entry.QueueID, ranges []entry.Range) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if v := w.mu.holders[h]; v != nil {
-		for _, r := range ranges {
-			v.remove(q, r)
+// settled notes what a holder is done with. Called with mu held, before the
+// submission with the op is sent.
+func (w *gateway) settled(n settledNote) {
+	if v := w.mu.holders[n.holder]; v != nil {
+		for _, r := range n.ranges {
+			v.remove(n.queue, r)
 		}
 	}
-	w.toLeader(&wireMessage{kind: wireSettled, holder: h, queue: q, ranges: ranges})
+	w.toLeader(&wireMessage{kind: wireSettled, holder: n.holder, queue: n.queue, ranges: n.ranges})
 }
 
 func (v *holding) remove(q entry.QueueID, r entry.Range) {
@@ -145,8 +143,9 @@ func (w *gateway) get(q entry.QueueID, h queue.HolderID, noAck bool, done func(g
 		if noAck {
 			reply.written = func() {
 				one := []entry.Range{{First: d.Message, Last: d.Message}}
-				w.settled(h, q, one)
-				w.submit(&submission{ops: queue.AppendSettle(takeOps(), q, one)})
+				w.submit(&submission{
+					ops: queue.AppendSettle(takeOps(), q, one), lasting: true, settled: []settledNote{{h, q, one}},
+				})
 			}
 		}
 		done(reply)

@@ -107,10 +107,12 @@ func (g *group) appendBatch(dst []byte, now int64) []byte {
 	// Marks ride along with what has to be written anyway.
 	if g.own = g.dispatcher.AppendMarks(g.own); len(g.own) > 0 {
 		dst = queue.AppendSubmission(dst, 0, 0, g.own)
-		g.own = g.own[:0]
 	}
 	return dst
 }
+
+// proposed forgets the group's own ops, which are in a proposed batch.
+func (g *group) proposed() { g.own = g.own[:0] }
 
 func (g *group) appendSubmission(dst []byte, s entry.SessionID, seq uint64, ops []byte) []byte {
 	return queue.AppendSubmission(dst, s, seq, ops)

@@ -25,7 +25,6 @@ type queueGroup interface {
 	credit(queue.ConsumerID, int)
 	limit(queue.HolderID, uint32)
 	get(entry.QueueID, queue.HolderID, bool, func(getReply))
-	settled(queue.HolderID, entry.QueueID, []entry.Range)
 	deadLetter(queue.HolderID, *topology.Queue, []entry.Range, func())
 	closeHolder(queue.HolderID, func())
 }
@@ -138,13 +137,13 @@ func (c *conn) flush() {
 
 // flush submits what waits in the lane. It waits while too much is on its way.
 func (l *lane) flush() {
-	settles := len(l.held) > 0
+	var settled []settledNote
 	for _, h := range l.held {
 		h.listed = false
 		if l.ops == nil {
 			l.ops = takeOps()
 		}
-		l.ops = h.appendSettled(l.ops)
+		l.ops, settled = h.appendSettled(l.ops, settled)
 	}
 	clear(l.held)
 	l.held = l.held[:0]
@@ -153,7 +152,7 @@ func (l *lane) flush() {
 	}
 	ops, confirms, quorum := l.ops, l.confirms, l.quorum
 	l.ops, l.confirms, l.quorum = nil, nil, replicate.QuorumMajority
-	l.submitLasting(ops, confirms, quorum, settles)
+	l.submitLasting(ops, confirms, quorum, settled)
 }
 
 // deadLetterBytes is what a rejected message counts for among a connection's
@@ -193,10 +192,16 @@ func (l *lane) submit(ops []byte, confirms []confirmRange, quorum replicate.Quor
 	l.depart(&flight{lane: l, size: len(ops), confirms: confirms, then: then}, submission{ops: ops, quorum: quorum})
 }
 
+// submitSettling hands ops to the group, and with them who is done with what.
+func (l *lane) submitSettling(ops []byte, settled []settledNote, quorum replicate.Quorum, then func(error)) {
+	l.depart(&flight{lane: l, size: len(ops), then: then}, submission{ops: ops, quorum: quorum, settled: settled})
+}
+
 // submitLasting hands ops to the group, acks perhaps among them.
-func (l *lane) submitLasting(ops []byte, confirms []confirmRange, quorum replicate.Quorum, settles bool) {
+func (l *lane) submitLasting(ops []byte, confirms []confirmRange, quorum replicate.Quorum, settled []settledNote) {
 	l.depart(&flight{lane: l, size: len(ops), confirms: confirms}, submission{
-		ops: ops, quorum: quorum, lasting: settles || len(confirms) == 0, awaited: len(confirms) > 0,
+		ops: ops, quorum: quorum, settled: settled,
+		lasting: len(settled) > 0 || len(confirms) == 0, awaited: len(confirms) > 0,
 	})
 }
 

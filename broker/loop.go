@@ -62,6 +62,9 @@ type orderer interface {
 type machine interface {
 	appendBatch(dst []byte, now int64) []byte
 	appendSubmission(dst []byte, s entry.SessionID, seq uint64, ops []byte) []byte
+	// proposed tells that the batch is on its way: until then it may have to be
+	// made again.
+	proposed()
 	// apply applies a committed entry; the payload of a new leader's first one
 	// is empty.
 	apply(term, index uint64, payload []byte) error
@@ -347,6 +350,7 @@ func (l *loop) propose() bool {
 			// next tick or completion.
 			return proposed
 		}
+		l.machine.proposed()
 		for _, s := range l.pending[:count] {
 			s.proposed()
 			l.sent = append(l.sent, sent{index, s})

@@ -79,6 +79,7 @@ func (m *tellingMachine) apply(_, index uint64, payload []byte) error {
 func (m *tellingMachine) lead(uint64)   {}
 func (m *tellingMachine) follow()       {}
 func (m *tellingMachine) turn()         {}
+func (m *tellingMachine) proposed()     {}
 func (m *tellingMachine) refused(error) {}
 
 // loopUnderTest is a loop whose rounds a test calls.

@@ -76,24 +76,24 @@ func (h *held) note(message entry.MessageID, to fate) {
 // empty reports whether no message is noted.
 func (h *held) empty() bool { return len(h.settled)+len(h.returns)+len(h.rejected) == 0 }
 
-// appendSettled appends ops for what is noted. The group is told at once, so
-// that the consumers' prefetch is free before the log has the acks.
-func (h *held) appendSettled(ops []byte) []byte {
+// appendSettled appends ops for what is noted, and to notes who is done with
+// what, which frees the consumers' prefetch before the log has the acks.
+func (h *held) appendSettled(ops []byte, notes []settledNote) ([]byte, []settledNote) {
 	l, holder := h.lane, h.channel.holder
 	if len(h.settled) > 0 {
 		ops = queue.AppendSettle(ops, h.queue.ID, h.settled)
-		l.group.settled(holder, h.queue.ID, h.settled)
+		notes = append(notes, settledNote{holder, h.queue.ID, h.settled})
 	}
 	if len(h.returns) > 0 {
 		ops = queue.AppendReturn(ops, h.queue.ID, h.returns)
-		l.group.settled(holder, h.queue.ID, h.returns)
+		notes = append(notes, settledNote{holder, h.queue.ID, h.returns})
 	}
 	if len(h.rejected) > 0 {
 		l.deadLetter(holder, h.queue, h.rejected)
 	}
 	// The ranges belong to the group now.
 	h.settled, h.returns, h.rejected = nil, nil, nil
-	return ops
+	return ops, notes
 }
 
 // recover handles basic.recover: everything unacked is requeued.

@@ -302,8 +302,10 @@ func (ch *simChannel) process(d queue.Delivery) {
 		s.model.letGo(ch, d.Queue, d.Message)
 		ch.settling++
 		g := ch.p.gateway()
-		g.settled(ch.holder, d.Queue, one)
-		g.submit(&submission{ops: ops, done: func(outcome) { ch.settling-- }})
+		g.submit(&submission{
+			ops: ops, settled: []settledNote{{ch.holder, d.Queue, one}}, lasting: true,
+			done: func(outcome) { ch.settling-- },
+		})
 	})
 }
 

@@ -31,6 +31,11 @@ type submission struct {
 	// are confirmed.
 	lasting, awaited bool
 
+	// settled are the messages that its ops settle or return, and who has them:
+	// the gateway passes them on together, so that whatever happens between, a
+	// leader knows of the one or of the other.
+	settled []settledNote
+
 	// session and seq make it idempotent: set by the gateway.
 	session entry.SessionID
 	seq     uint64
@@ -38,6 +43,13 @@ type submission struct {
 	kept bool
 	// after is the loop's: what waits for the end of this.
 	after []func()
+}
+
+// settledNote says that a holder is done with messages.
+type settledNote struct {
+	holder queue.HolderID
+	queue  entry.QueueID
+	ranges []entry.Range
 }
 
 // proposed is told when the ops are copied into an entry.

@@ -55,6 +55,8 @@ func (g *topologyGroup) appendBatch(dst []byte, now int64) []byte {
 	return topology.AppendBatch(dst, now)
 }
 
+func (g *topologyGroup) proposed() {}
+
 func (g *topologyGroup) appendSubmission(dst []byte, s entry.SessionID, seq uint64, ops []byte) []byte {
 	return topology.AppendSubmission(dst, s, seq, ops)
 }

@@ -27,7 +27,8 @@ type txPart struct {
 	lane *lane
 	ops  []byte
 	// quorum is the strongest of its publishes: the leader's alone is none.
-	quorum replicate.Quorum
+	quorum  replicate.Quorum
+	settled []settledNote
 }
 
 // txAck is an ack, nack or reject.
@@ -134,7 +135,7 @@ func (tx *transaction) settleAll() {
 	for _, h := range touched {
 		p := tx.part(h.lane)
 		p.quorum = h.lane.conn.front.quorums.stronger(p.quorum, replicate.QuorumMajority)
-		p.ops = h.appendSettled(p.ops)
+		p.ops, p.settled = h.appendSettled(p.ops, p.settled)
 	}
 }
 
@@ -145,7 +146,7 @@ func (tx *transaction) commit(ctx context.Context) error {
 	done := make(chan struct{})
 	wait := newCountdown(len(tx.parts)+1, func() { close(done) })
 	for _, p := range tx.parts {
-		p.lane.submit(p.ops, nil, p.quorum, func(err error) {
+		p.lane.submitSettling(p.ops, p.settled, p.quorum, func(err error) {
 			if err != nil {
 				mu.Lock()
 				failure = err

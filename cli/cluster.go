@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/signal"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/mirrormq/mirrormq/internal/freeport"
 )
 
 const (
@@ -118,32 +119,19 @@ func planCluster(c *cli.Context, out *prefixes) ([]*localBroker, error) {
 	return brokers, nil
 }
 
-// Free ports are looked for here: below those that systems give to whoever asks
-// for any, so that no connection takes one before its broker does.
-const (
-	lowestFree, highestFree = 10000, 32000
-	freeTries               = 1000
-)
-
 // portsFrom are n loopback addresses on the ports from first on, or with 0 on
 // ports that are free a moment before they are used.
 func portsFrom(first, n int) ([]string, error) {
-	var addresses []string
-	for i := range n {
-		if first != 0 {
-			addresses = append(addresses, net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i)))
+	if first == 0 {
+		addresses, err := freeport.Addresses(n)
+		if err != nil {
+			return nil, fail(exitFailure, "", "%w", err)
 		}
+		return addresses, nil
 	}
-	for tries := 0; len(addresses) < n; tries++ {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowestFree+rand.IntN(highestFree-lowestFree)))
-		l, err := net.Listen("tcp", address)
-		if err != nil && tries >= freeTries {
-			return nil, fail(exitFailure, "", "no free ports: %w", err)
-		}
-		if err == nil {
-			defer func() { _ = l.Close() }() // Held until all are known: no port twice.
-			addresses = append(addresses, address)
-		}
+	addresses := make([]string, n)
+	for i := range addresses {
+		addresses[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i))
 	}
 	return addresses, nil
 }

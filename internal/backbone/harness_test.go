@@ -3,13 +3,14 @@ package backbone
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/mirrormq/mirrormq/internal/freeport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -175,14 +176,9 @@ func (r *recorder) awaitCount(t testing.TB, what, peer string, n int) {
 // freePorts are addresses that were free a moment ago.
 func freePorts(t testing.TB, n int) []string {
 	t.Helper()
-	addresses := make([]string, n)
-	for k := range addresses {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses[k] = l.Addr().String()
+	addresses, err := freeport.Addresses(n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return addresses
 }

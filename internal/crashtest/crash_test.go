@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mirrormq/mirrormq/internal/freeport"
 )
 
 var (
@@ -105,7 +106,11 @@ type broker struct {
 // startBroker returns when the broker is ready.
 func startBroker(t *testing.T, binary, data string) *broker {
 	t.Helper()
-	amqp, web := freePort(t), freePort(t)
+	addresses, err := freeport.Addresses(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	amqp, web := addresses[0], addresses[1]
 	b := &broker{output: &bytes.Buffer{}, exited: make(chan struct{}), url: fmt.Sprintf("amqp://guest:guest@%s/", amqp)}
 	b.command = exec.Command(binary, "serve", "--name", "crash", "--data", data, "--amqp", amqp, "--http", web)
 	b.command.Stdout, b.command.Stderr = b.output, b.output
@@ -147,16 +152,6 @@ func (b *broker) kill(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-b.exited
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // damage leaves after the log's last byte what a power failure may leave there:

@@ -13,8 +13,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/mirrormq/mirrormq/internal/freeport"
 )
 
 // ErrAbsent is wrapped by what Start returns when the broker's program is not
@@ -129,12 +132,15 @@ func (c Config) DataDir() string { return filepath.Join(c.Dir, "data") }
 // FreePort is a TCP port of 127.0.0.1 that was free a moment ago. Another
 // process may take it before the caller does.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addresses, err := freeport.Addresses(1)
 	if err != nil {
 		return 0, err
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	_, port, err := net.SplitHostPort(addresses[0])
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(port)
 }
 
 func (b *Broker) reap() {
