@@ -96,12 +96,12 @@ type simLinkKey struct {
 
 // simOut is the sending end of a link.
 type simOut struct {
-	to                              *simBroker
-	life, written, received         uint64
-	used, held, refused, down, open bool
-	progress                        time.Duration
-	arrives                         time.Duration // of the frame before
-	fullUntil                       time.Duration
+	to                      *simBroker
+	life, written, received uint64
+	used, held, down, open  bool
+	progress                time.Duration
+	arrives                 time.Duration // of the frame before
+	fullUntil               time.Duration
 }
 
 // simIn is the receiving end.
