@@ -30,9 +30,10 @@ type attendance struct {
 	// living names the brokers whose gateways are to be waited for.
 	living func() []string
 	// serve handles what is not common to all groups; leave lets go of what a
-	// gateway had here.
-	serve func(*attendant, *wireMessage)
-	leave func(*attendant)
+	// gateway had here; retake does so for one that tells it anew.
+	serve  func(*attendant, *wireMessage)
+	leave  func(*attendant)
+	retake func(*attendant)
 	// transfer has another broker lead.
 	transfer func(to string) error
 
@@ -82,7 +83,11 @@ func (t *attendance) receive(from string, answer func(*wireMessage) bool, m *wir
 	}
 	a := t.find(from)
 	if m.kind == wireHello && l.term != 0 && m.term == l.term {
-		if a != nil {
+		switch {
+		case a == nil:
+		case a.session == m.session && t.retake != nil:
+			t.renew(a)
+		default:
 			t.dismiss(a)
 		}
 		a = &attendant{attendance: t, name: from, session: m.session, term: l.term, answer: answer}
@@ -102,7 +107,11 @@ func (t *attendance) receive(from string, answer func(*wireMessage) bool, m *wir
 		a.submit(m)
 	case wireAttached:
 		// What it submitted again is applied first: acks among it.
-		l.after(func() { t.arrived(from) })
+		l.after(func() {
+			if !a.gone { // Else it began anew meanwhile.
+				t.arrived(from)
+			}
+		})
 	case wireTransfer:
 		r := wireMessage{kind: wireReply, call: m.call}
 		if err := t.transfer(m.text); err != nil {
@@ -234,11 +243,29 @@ func (t *attendance) lost(name string) {
 }
 
 func (t *attendance) dismiss(a *attendant) {
-	if at, found := t.place(a.name); found {
-		t.guests = slices.Delete(t.guests, at, at+1)
-	}
+	t.remove(a)
 	if t.leave != nil {
 		t.leave(a)
+	}
+}
+
+// renew makes room for a gateway that begins anew though it never was away: we
+// were slow to answer, or a link lost something. Its consumers still have what
+// it is about to tell, so nothing is given out until it has: what was returned
+// instead would come twice to clients of a broker that lives.
+func (t *attendance) renew(a *attendant) {
+	t.remove(a)
+	t.retake(a)
+	if t.awaited == nil {
+		t.awaited = make(map[string]bool)
+	}
+	t.awaited[a.name] = true
+	t.until = t.loop.now().Add(gatherTime)
+}
+
+func (t *attendance) remove(a *attendant) {
+	if at, found := t.place(a.name); found {
+		t.guests = slices.Delete(t.guests, at, at+1)
 	}
 	a.gone = true
 }

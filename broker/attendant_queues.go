@@ -110,6 +110,27 @@ func (g *group) left(a *attendant) {
 	}
 }
 
+// taken forgets a gateway's consumers and has all that they held be ready again,
+// without an op: the gateway is about to tell what of it they have.
+func (g *group) taken(a *attendant) {
+	var back queue.Effects
+	for _, h := range slices.Sorted(maps.Keys(g.guest(a).holders)) {
+		back.Returned = append(back.Returned, g.dispatcher.CloseHolder(h)...)
+		for _, c := range g.holders[h] {
+			delete(g.consumers, c.ID)
+			var unwritten []entry.Range
+			for _, id := range c.unwritten {
+				unwritten = entry.AppendID(unwritten, id)
+			}
+			if len(unwritten) > 0 {
+				back.Returned = append(back.Returned, queue.Change{Queue: c.Queue, Ranges: unwritten})
+			}
+		}
+		delete(g.holders, h)
+	}
+	g.dispatcher.Applied(&back)
+}
+
 // attach adds a consumer, which may hold messages from an earlier leader.
 func (g *group) attach(c queue.Consumer, to *receiver, held []entry.Range) error {
 	if err := g.dispatcher.Attach(c); err != nil {

@@ -98,7 +98,7 @@ func newGroup(id entry.GroupID, l *loop, state *queue.Machine, counts *counters,
 	g.waiting.L = new(sync.Mutex)
 	g.applied.Store(state.Applied())
 	g.attendance = newAttendance(l, id, living)
-	g.attendance.serve, g.attendance.leave = g.serve, g.left
+	g.attendance.serve, g.attendance.leave, g.attendance.retake = g.serve, g.left, g.taken
 	return g
 }
 
