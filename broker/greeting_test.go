@@ -22,7 +22,7 @@ func TestAGatewayThatBeginsAnewKeepsWhatItHolds(t *testing.T) {
 		c.delivery()
 	}
 	other := openChannelRaw(t, address)
-	call[*amqp.BasicConsumeOk](other, &amqp.BasicConsume{Queue: "q", NoAck: true})
+	call[*amqp.BasicConsumeOk](other, &amqp.BasicConsume{Queue: "q"})
 	for id, w := range b.gateways {
 		if id != entry.Topology {
 			w.broken(b.config.Name)
@@ -39,6 +39,7 @@ func TestAGatewayThatBeginsAnewKeepsWhatItHolds(t *testing.T) {
 		}
 	}
 	c.send(1, &amqp.BasicAck{DeliveryTag: held + 1, Multiple: true})
+	other.send(1, &amqp.BasicAck{DeliveryTag: 1})
 	call[*amqp.ChannelCloseOk](other, &amqp.ChannelClose{})
 	call[*amqp.ChannelCloseOk](c, &amqp.ChannelClose{})
 	if ok := call[*amqp.QueueDeclareOk](openChannelRaw(t, address), &amqp.QueueDeclare{Queue: "q", Passive: true}); ok.MessageCount != 0 {
