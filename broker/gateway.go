@@ -76,6 +76,8 @@ type follower struct {
 	// unwritten are, of a consumer without acks, those not written to its
 	// socket yet.
 	unwritten []entry.MessageID
+	// gone says that it is detached while some of those are still to be written.
+	gone bool
 }
 
 // holding is what a channel has of this group.

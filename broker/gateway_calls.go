@@ -53,7 +53,11 @@ func attachError(m *wireMessage) error {
 func (w *gateway) detach(id queue.ConsumerID, done func()) {
 	w.ask(wireMessage{kind: wireDetach, consumer: queue.Consumer{ID: id}}, false, func(*wireMessage) {
 		w.mu.Lock()
-		delete(w.mu.consumers, id)
+		if f := w.mu.consumers[id]; f != nil && len(f.unwritten) > 0 {
+			f.gone = true
+		} else {
+			delete(w.mu.consumers, id)
+		}
 		w.mu.Unlock()
 		done()
 	})
@@ -62,17 +66,44 @@ func (w *gateway) detach(id queue.ConsumerID, done func()) {
 // credit tells that n deliveries of a consumer were written to the socket.
 func (w *gateway) credit(id queue.ConsumerID, n int) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if f := w.mu.consumers[id]; f != nil && f.NoAck {
-		written := min(n, len(f.unwritten))
-		if h := w.mu.holders[f.Holder]; h != nil {
-			for _, message := range f.unwritten[:written] {
-				h.remove(f.Queue, entry.Range{First: message, Last: message})
-			}
-		}
-		f.unwritten = f.unwritten[:copy(f.unwritten, f.unwritten[written:])]
+	f := w.mu.consumers[id]
+	var settled *submission
+	if f != nil && f.NoAck {
+		settled = w.written(f, n)
 	}
 	w.toLeader(&wireMessage{kind: wireCredit, consumer: queue.Consumer{ID: id}, n: uint64(n)})
+	w.mu.Unlock()
+	if settled != nil {
+		w.submit(settled)
+	}
+}
+
+// written notes that n deliveries of a consumer without acks are written. Its
+// leader settles them; where the consumer is gone a new leader would know
+// nothing of it, so the settling is returned, to be submitted. Called with mu
+// held.
+func (w *gateway) written(f *follower, n int) (settled *submission) {
+	var ranges []entry.Range
+	done := f.unwritten[:min(n, len(f.unwritten))]
+	for _, message := range done {
+		ranges = entry.AppendID(ranges, message)
+	}
+	f.unwritten = f.unwritten[:copy(f.unwritten, f.unwritten[len(done):])]
+	if f.gone && len(f.unwritten) == 0 {
+		delete(w.mu.consumers, f.ID)
+	}
+	if f.gone && len(ranges) > 0 {
+		return &submission{
+			ops: queue.AppendSettle(takeOps(), f.Queue, ranges), lasting: true,
+			settled: []settledNote{{f.Holder, f.Queue, ranges}},
+		}
+	}
+	if v := w.mu.holders[f.Holder]; v != nil {
+		for _, r := range ranges {
+			v.remove(f.Queue, r)
+		}
+	}
+	return nil
 }
 
 // limit is basic.qos with global=true: prefetch shared by all of a holder's

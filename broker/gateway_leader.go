@@ -135,6 +135,9 @@ func (w *gateway) tellHeld() {
 	told := make(map[queue.HolderID]map[entry.QueueID]bool)
 	for _, id := range slices.Sorted(maps.Keys(w.mu.consumers)) {
 		f := w.mu.consumers[id]
+		if f.gone {
+			continue // What it has yet to write is told as its holder's.
+		}
 		m := &wireMessage{kind: wireAttach, call: attaching[id], consumer: f.Consumer}
 		switch v := w.mu.holders[f.Holder]; {
 		case f.NoAck:
