@@ -211,7 +211,13 @@ func (g *group) settleOwn(q entry.QueueID, ids []entry.MessageID) {
 
 // get takes one message for a holder.
 func (g *group) get(a *attendant, q entry.QueueID, h queue.HolderID, reply func(wireMessage)) {
-	if g.dispatcher == nil {
+	// It may have waited: what it took for a channel that is closed by now, or a
+	// gateway that began anew, would stay with nobody.
+	waits := func() bool {
+		_, open := g.guest(a).holders[h]
+		return open && !a.gone && g.dispatcher != nil
+	}
+	if !waits() {
 		return
 	}
 	take := func() bool {
@@ -233,7 +239,7 @@ func (g *group) get(a *attendant, q entry.QueueID, h queue.HolderID, reply func(
 	}
 	// What this client published before may still be on its way.
 	g.after(func() {
-		if g.dispatcher != nil && !take() {
+		if waits() && !take() {
 			reply(wireMessage{code: replyEmpty})
 		}
 	})

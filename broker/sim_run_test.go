@@ -47,6 +47,7 @@ func TestSeedsThatFoundBugs(t *testing.T) {
 		"the consumer of a closed channel waited for ever":    72,
 		"a credit settled a message that was never delivered": 12,
 		"a get of a closed channel kept its message for ever": 43,
+		"a get waited longer than its channel":                42,
 	} {
 		t.Run(name, func(t *testing.T) { newSimulation(t, seed, drawPlan(seed)).run(60000) })
 	}
