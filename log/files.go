@@ -38,7 +38,7 @@ type appender interface {
 type osFiles struct{}
 
 func (osFiles) openWAL(dir string, segmentBytes int) (appender, error) {
-	return wal.Open(dir, &wal.Options{
+	l, err := wal.Open(dir, &wal.Options{
 		NoSync:           true, // we sync our own descriptor
 		SegmentSize:      segmentBytes,
 		LogFormat:        wal.Binary,
@@ -48,6 +48,10 @@ func (osFiles) openWAL(dir string, segmentBytes int) (appender, error) {
 		DirPerms:         dirPerms,
 		FilePerms:        filePerms,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return withTailBuffer(l, segmentBytes), nil
 }
 
 func (osFiles) sync(f *os.File) error { return f.Sync() }
