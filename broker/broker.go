@@ -55,6 +55,7 @@ type Broker struct {
 
 	amqpListener, amqpsListener, httpListener net.Listener
 
+	placing            placing
 	holders, consumers atomic.Uint64
 	coldReads          atomic.Uint64
 

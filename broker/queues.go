@@ -25,7 +25,9 @@ func (b *Broker) declareQueue(ctx context.Context, wanted topology.Queue) (*topo
 		return q, false, nil
 	}
 	wanted.ID = entry.QueueID(rand.Uint64() | 1)
-	wanted.Group = b.place(&wanted)
+	group, placed := b.place(&wanted)
+	defer placed()
+	wanted.Group = group
 	if wanted.Group >= entry.Volatile {
 		wanted.Broker, wanted.Boot = b.config.Name, b.boot
 	}
@@ -77,20 +79,6 @@ func (b *Broker) register(ctx context.Context, wanted *topology.Queue) (topology
 	}
 	return result, nil
 }
-
-// place chooses the group of a new queue: in memory for what goes with its
-// broker or connection, else the one that its id falls on.
-func (b *Broker) place(q *topology.Queue) entry.GroupID {
-	if inMemory(q) {
-		return b.members.volatileGroup(b.config.Name)
-	}
-	// Ids are odd: of their lowest bit an even number of groups would see
-	// only half.
-	return entry.GroupID(1 + uint64(q.ID)>>1%uint64(b.config.Groups))
-}
-
-// inMemory reports whether a queue goes with its broker or connection.
-func inMemory(q *topology.Queue) bool { return !q.Durable || q.Exclusive || q.AutoDelete }
 
 func (b *Broker) findQueue(vhost, name string) (q *topology.Queue) {
 	b.view(func(s *topology.State) { q = s.Queue(vhost, name) })

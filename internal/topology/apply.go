@@ -211,6 +211,7 @@ func (o declareQueue) apply(s *State, fx *Effects) OpResult {
 	q.in = new([]*binding)
 	h.queues[q.Name] = q
 	s.queues[q.ID] = q
+	s.inGroup[q.Group]++
 	fx.QueuesAdded = append(fx.QueuesAdded, q)
 	return OpResult{Queue: q}
 }

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"bytes"
+	"cmp"
 	"testing"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
@@ -57,7 +58,7 @@ func (d *driver) queue(name string) *Queue {
 func (d *driver) declare(q Queue) *Queue {
 	d.t.Helper()
 	d.lastID++
-	q.ID, q.Vhost = d.lastID, "/"
+	q.ID, q.Vhost = d.lastID, cmp.Or(q.Vhost, "/")
 	r := d.do(d.must(AppendDeclareQueue(nil, &q)))
 	if r.Code != OK {
 		d.t.Fatalf("declare %s: %+v", q.Name, r)

@@ -52,6 +52,9 @@ func (s *State) QueueByID(id entry.QueueID) *Queue { return s.queues[id] }
 // QueueCount is the number of queues in all vhosts.
 func (s *State) QueueCount() int { return len(s.queues) }
 
+// QueuesIn is the number of queues in a group.
+func (s *State) QueuesIn(g entry.GroupID) int { return s.inGroup[g] }
+
 // Queues lists a vhost's queues by name. O(n log n).
 func (s *State) Queues(vhost string) []*Queue {
 	h := s.vhosts[vhost]

@@ -15,9 +15,11 @@ type State struct {
 	users    map[string]*user
 	sessions map[entry.SessionID]uint64 // the last sequence heard of each
 
-	// queues has all queues; owned has the exclusive ones by their owner.
-	queues map[entry.QueueID]*Queue
-	owned  map[string][]*Queue
+	// queues has all queues; owned has the exclusive ones by their owner, and
+	// inGroup the number of those of each group.
+	queues  map[entry.QueueID]*Queue
+	owned   map[string][]*Queue
+	inGroup map[entry.GroupID]int
 	// ordinal is that of the last queue declared.
 	ordinal uint64
 	// access counts changes of users, permissions and vhosts.
@@ -50,6 +52,7 @@ func empty() *State {
 		sessions: make(map[entry.SessionID]uint64),
 		queues:   make(map[entry.QueueID]*Queue),
 		owned:    make(map[string][]*Queue),
+		inGroup:  make(map[entry.GroupID]int),
 	}
 }
 
@@ -142,6 +145,9 @@ func (s *State) carryOut(o op, fx *Effects) OpResult {
 // forget takes a queue that its vhost has let go out of the registry.
 func (s *State) forget(q *Queue) {
 	delete(s.queues, q.ID)
+	if s.inGroup[q.Group]--; s.inGroup[q.Group] == 0 {
+		delete(s.inGroup, q.Group)
+	}
 	if q.Owner == "" {
 		return
 	}

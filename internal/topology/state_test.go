@@ -242,3 +242,27 @@ func TestTablesThatCantBeEncodedLeaveTheBytesAsTheyWere(t *testing.T) {
 		}
 	}
 }
+
+func TestQueuesAreCountedByGroup(t *testing.T) {
+	d := newDriver(t)
+	d.do(AppendPutVhost(nil, Vhost{Name: "v"}))
+	for i, q := range []Queue{{Vhost: "/", Group: 1}, {Vhost: "/", Group: 2}, {Vhost: "v", Group: 1}, {Vhost: "v", Group: 3}} {
+		q.Name = fmt.Sprint("q", i)
+		d.declare(q)
+	}
+	expect := func(want ...int) {
+		t.Helper()
+		for i, n := range want {
+			if got := d.state.QueuesIn(entry.GroupID(i + 1)); got != n {
+				t.Errorf("%d queues in group %d, want %d", got, i+1, n)
+			}
+		}
+	}
+	expect(2, 1, 1)
+	d.restart()
+	expect(2, 1, 1)
+	d.do(AppendDeleteQueue(nil, "/", "q1", 0))
+	d.do(AppendDeleteVhost(nil, "v"))
+	d.restart()
+	expect(1, 0, 0)
+}
