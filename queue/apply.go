@@ -27,18 +27,17 @@ func (m *Machine) Apply(index uint64, payload []byte, fx *Effects) error {
 		return err
 	}
 	m.now = max(m.now, b.Now)
+	m.producers.forgetIdle(m.now)
 	for b.NextSubmission() {
-		if !m.accept(b.Session, b.Seq) {
-			fx.Results = append(fx.Results, Result{Session: b.Session, Seq: b.Seq, Duplicate: true})
-			continue
-		}
+		r := Result{Session: b.Session, Seq: b.Seq, Duplicate: !m.accept(b.Session, b.Seq)}
 		first := len(fx.ops)
 		for ordinal := 0; b.NextOp(&m.op); ordinal++ {
-			if err := m.applyOp(ordinal, &m.op, fx); err != nil {
+			if r.Duplicate {
+				m.judgeAgain(ordinal, &m.op, fx)
+			} else if err := m.applyOp(ordinal, &m.op, fx); err != nil {
 				return err
 			}
 		}
-		r := Result{Session: b.Session, Seq: b.Seq}
 		if len(fx.ops) > first {
 			r.Ops = fx.ops[first:len(fx.ops):len(fx.ops)]
 		}
@@ -78,7 +77,7 @@ func (m *Machine) accept(id entry.SessionID, seq uint64) bool {
 
 func (m *Machine) applyOp(ordinal int, op *Op, fx *Effects) error {
 	if op.Kind == Enqueue || op.Kind == EnqueueExpiring {
-		m.enqueue(op, fx)
+		m.enqueue(ordinal, op, fx)
 		return nil
 	}
 	if op.Kind == EndSession {
@@ -123,12 +122,17 @@ func (m *Machine) applyOp(ordinal int, op *Op, fx *Effects) error {
 	return nil
 }
 
-func (m *Machine) enqueue(op *Op, fx *Effects) {
+func (m *Machine) enqueue(ordinal int, op *Op, fx *Effects) {
+	if op.Sequence > 0 && !m.fresh(ordinal, op, fx) {
+		return
+	}
+	taken := false
 	for i := range op.Queues() {
 		q := m.find(op.QueueAt(i))
 		if q == nil {
 			continue
 		}
+		taken = true
 		q.last++
 		q.waiting.put(uint64(q.last), record{place: m.applied << 16, offset: op.Offset, size: op.Size})
 		q.bytes += uint64(op.Size)
@@ -137,6 +141,9 @@ func (m *Machine) enqueue(op *Op, fx *Effects) {
 		if q.settings.Expires || op.Kind == EnqueueExpiring {
 			m.limit(q, op, fx)
 		}
+	}
+	if op.Sequence > 0 && taken {
+		m.producers.remember(op.producer, op.Sequence, m.now)
 	}
 }
 

@@ -29,11 +29,14 @@ const (
 	EndSession Kind = 8 // forget a session's sequence
 	// EnqueueExpiring is an Enqueue of a message with an expiration of its own.
 	EnqueueExpiring Kind = 9
+	// Once says of the enqueue that follows whose it is, and which of theirs. An
+	// Op has it in its Producer and Sequence, and the enqueue's kind.
+	Once Kind = 10
 )
 
 // String is the op's name as `log inspect` prints it.
 func (k Kind) String() string {
-	names := [...]string{"invalid", "enqueue", "settle", "return", "create", "delete", "purge", "mark", "end-session", "enqueue-expiring"}
+	names := [...]string{"invalid", "enqueue", "settle", "return", "create", "delete", "purge", "mark", "end-session", "enqueue-expiring", "once"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -83,6 +86,19 @@ func AppendEnqueue(dst []byte, queues []entry.QueueID, contentSize int) []byte {
 func AppendEnqueueExpiring(dst []byte, expiration time.Duration, queues []entry.QueueID, contentSize int) []byte {
 	dst = binary.AppendUvarint(append(dst, byte(EnqueueExpiring)), milliseconds(expiration))
 	return appendEnqueue(dst, queues, contentSize)
+}
+
+// AppendOnce appends that the enqueue which the caller appends next is the one
+// that a producer of a vhost numbered so: it is applied once, however often it
+// comes in whatever submission, as long as its number is no further than
+// ProducerWindow below the producer's highest. Further down it is refused, with
+// the result TooOld.
+// REQUIRES: len(producer) is 1 to 255, len(vhost) at most 255, sequence 1 to
+// MaxSequence.
+func AppendOnce(dst []byte, vhost string, producer []byte, sequence uint64) []byte {
+	dst = binary.AppendUvarint(append(dst, byte(Once)), uint64(len(vhost)))
+	dst = binary.AppendUvarint(append(dst, vhost...), uint64(len(producer)))
+	return binary.AppendUvarint(append(dst, producer...), sequence)
 }
 
 func appendEnqueue(dst []byte, queues []entry.QueueID, contentSize int) []byte {

@@ -26,8 +26,10 @@ type Op struct {
 	IfEmpty  bool            // Delete
 	Session  entry.SessionID // EndSession
 	Lifetime time.Duration   // EnqueueExpiring
+	Sequence uint64          // enqueues: which of its producer's; 0 for none's
 	settings []byte          // Create
 	queues   []byte          // enqueues: 8 bytes each
+	producer []byte          // enqueues with a Sequence: see producerKey
 }
 
 // Queues is the number of queues that an enqueue names.
@@ -37,6 +39,9 @@ func (o *Op) Queues() int { return len(o.queues) / 8 }
 func (o *Op) QueueAt(i int) entry.QueueID {
 	return entry.QueueID(binary.LittleEndian.Uint64(o.queues[8*i:]))
 }
+
+// Producer is who published an enqueue with a Sequence.
+func (o *Op) Producer() (vhost, producer []byte) { return splitProducer(o.producer) }
 
 // Settings decodes those of a Create.
 func (o *Op) Settings() (Settings, error) { return parseSettings(o.settings) }
@@ -116,8 +121,11 @@ func (b *Batch) NextOp(op *Op) bool {
 	if b.at >= b.end || b.err != nil {
 		return false
 	}
-	op.Kind = Kind(b.payload[b.at])
+	op.Kind, op.Sequence = Kind(b.payload[b.at]), 0
 	b.at++
+	if op.Kind == Once && !b.once(op) {
+		return false
+	}
 	if op.Kind == Enqueue {
 		return b.enqueue(op)
 	}
@@ -174,6 +182,29 @@ func (b *Batch) enqueue(op *Op) bool {
 	}
 	op.Offset, op.Size = uint32(b.at), uint32(size)
 	b.at += int(size)
+	return true
+}
+
+// once reads whose the enqueue behind it is, and the enqueue's kind.
+func (b *Batch) once(op *Op) bool {
+	at := b.at
+	vhost, producer := b.bytes(), b.bytes()
+	op.producer = b.payload[at:b.at]
+	op.Sequence = b.uvarint()
+	if b.err == nil && (len(vhost) > maxProducerName || len(producer) == 0 || len(producer) > maxProducerName) {
+		b.fail("producer")
+	}
+	if b.err == nil && (op.Sequence == 0 || op.Sequence > MaxSequence) {
+		b.fail("sequence of a producer")
+	}
+	if b.err == nil && (b.at == b.end || Kind(b.payload[b.at]) != Enqueue && Kind(b.payload[b.at]) != EnqueueExpiring) {
+		b.fail("no enqueue of a producer")
+	}
+	if b.err != nil {
+		return false
+	}
+	op.Kind = Kind(b.payload[b.at])
+	b.at++
 	return true
 }
 

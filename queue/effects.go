@@ -23,6 +23,10 @@ type Effects struct {
 	Settled, Returned []Change
 	// Purged has the purges.
 	Purged []Purged
+	// Dropped counts the publishes that were there already, by their producer's
+	// numbers, and TooOld has those that were refused for being too far down.
+	Dropped int
+	TooOld  []Numbered
 
 	ops    []OpResult
 	ranges []entry.Range
@@ -32,7 +36,7 @@ type Effects struct {
 type Result struct {
 	Session   entry.SessionID
 	Seq       uint64
-	Duplicate bool       // seen before, nothing was done; Ops is empty
+	Duplicate bool       // seen before, nothing was done; Ops has only what is too old
 	Ops       []OpResult // only of ops that have something to say
 }
 
@@ -41,23 +45,25 @@ type OpResult struct {
 	Op   int  // which of the submission's ops, from 0
 	Kind Kind // its kind
 	Code Code
-	N    uint64 // messages purged or deleted; with NotEmpty, those there are
+	N    uint64 // messages purged or deleted; with NotEmpty, those there are; with TooOld, the highest sequence
 }
 
-// Code is the outcome of a Create, Delete or Purge.
+// Code is the outcome of a Create, Delete or Purge, or of a publish that is
+// refused.
 type Code uint8
 
-// The outcomes. A Create that is OK has no OpResult.
+// The outcomes. A Create that is OK has no OpResult, nor has an enqueue.
 const (
 	OK       Code = iota
 	Exists        // Create: the queue is there, and stays as it is
 	NoQueue       // Delete, Purge: there is no such queue
 	NotEmpty      // Delete if empty: it is not
+	TooOld        // Enqueue of a producer: too far below its highest sequence to tell
 )
 
 // String is the code's name.
 func (c Code) String() string {
-	names := [...]string{"ok", "exists", "no-queue", "not-empty"}
+	names := [...]string{"ok", "exists", "no-queue", "not-empty", "too-old"}
 	if int(c) < len(names) {
 		return names[c]
 	}
@@ -77,11 +83,18 @@ type Purged struct {
 	Except []entry.Range
 }
 
+// Numbered is a publish that its producer numbered, and the highest number that
+// the producer has come to.
+type Numbered struct {
+	Vhost, Producer   string
+	Sequence, Highest uint64
+}
+
 // Reset empties it and keeps its memory, unless one large entry made it so
 // large that keeping it would cost more than making it again.
 func (fx *Effects) Reset() {
 	const keep = 1 << 16
-	if cap(fx.ranges) > keep || cap(fx.Released) > keep || cap(fx.Results) > keep {
+	if cap(fx.ranges) > keep || cap(fx.Released) > keep || cap(fx.Results) > keep || cap(fx.TooOld) > keep {
 		*fx = Effects{}
 		return
 	}
@@ -89,6 +102,7 @@ func (fx *Effects) Reset() {
 	fx.Expiring, fx.Created, fx.Deleted = fx.Expiring[:0], fx.Created[:0], fx.Deleted[:0]
 	fx.Released = fx.Released[:0]
 	fx.Settled, fx.Returned, fx.Purged = fx.Settled[:0], fx.Returned[:0], fx.Purged[:0]
+	fx.Dropped, fx.TooOld = 0, fx.TooOld[:0]
 	fx.ops, fx.ranges = fx.ops[:0], fx.ranges[:0]
 }
 

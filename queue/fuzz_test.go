@@ -21,6 +21,10 @@ func sampleOps() []byte {
 	for _, lifetime := range []time.Duration{0, time.Millisecond, time.Minute} {
 		ops = append(AppendEnqueueExpiring(ops, lifetime, []entry.QueueID{2, 3}, 2), "xy"...)
 	}
+	for _, number := range []uint64{1, 2, 2, 9000, 3} {
+		ops = append(AppendEnqueue(AppendOnce(ops, "/", []byte("p"), number), []entry.QueueID{1, 3}, 1), 'z')
+	}
+	ops = AppendEnqueueExpiring(AppendOnce(ops, "", []byte("other"), MaxSequence), 0, []entry.QueueID{2}, 0)
 	ops = AppendSettle(ops, 1, some)
 	ops = AppendReturn(ops, 2, some)
 	ops = AppendMark(ops, 2, 4)
@@ -54,6 +58,7 @@ func FuzzOps(f *testing.F) {
 			q.check(t.Fatalf)
 		}
 		m.entries.check(t.Fatalf)
+		m.producers.check(t.Fatalf)
 		restored(t, m)
 		// A second time, what the ops refer to is other or gone.
 		if err := m.Apply(5, AppendSubmission(AppendBatch(nil, 1), 0, 0, ops), &fx); err != nil {
@@ -110,6 +115,7 @@ func FuzzRestore(f *testing.F) {
 			return
 		}
 		m = restored(t, m)
+		m.producers.check(t.Fatalf)
 		var fx Effects
 		if m.Applied() >= maxIndex {
 			return

@@ -28,12 +28,14 @@ type Machine struct {
 	current  uint32        // references to the entry that is being applied
 	stamps   table[int64]  // times of entries with messages that expire by a queue's TTL; key: the index
 	stamped  bool          // the entry that is being applied has such messages
-	records  pool[record]
-	counts   pool[uint32]
-	times    pool[int64]
-	batch    Batch
-	op       Op
-	lastUsed *state // the queue looked up last
+	// producers are those who number what they publish.
+	producers producers
+	records   pool[record]
+	counts    pool[uint32]
+	times     pool[int64]
+	batch     Batch
+	op        Op
+	lastUsed  *state // the queue looked up last
 }
 
 // state is one queue.
@@ -107,6 +109,7 @@ type Message struct {
 func NewMachine() *Machine {
 	m := &Machine{queues: map[entry.QueueID]*state{}, sessions: map[entry.SessionID]*session{}}
 	m.entries.pool, m.stamps.pool = &m.counts, &m.times
+	m.producers = newProducers()
 	return m
 }
 

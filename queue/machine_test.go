@@ -27,6 +27,8 @@ func TestBatchIsReadAsItWasBuilt(t *testing.T) {
 	ops = append(AppendEnqueueExpiring(ops, 1500*time.Microsecond, []entry.QueueID{3}, 1), '!')
 	ops = AppendEnqueueExpiring(ops, -time.Second, nil, 0)
 	ops = AppendEnqueueExpiring(ops, 1<<63-1, nil, 0)
+	ops = append(AppendEnqueue(AppendOnce(ops, "/", []byte("p-1"), 300), []entry.QueueID{3, 4}, 1), '?')
+	ops = AppendEnqueueExpiring(AppendOnce(ops, "", []byte("p"), MaxSequence), time.Second, nil, 0)
 	payload := AppendSubmission(AppendBatch(nil, -5), 11, 1000, ops)
 	payload = AppendSubmission(payload, 12, 0, nil)
 
@@ -37,6 +39,10 @@ func TestBatchIsReadAsItWasBuilt(t *testing.T) {
 	for b.NextSubmission() {
 		got = append(got, fmt.Sprintf("at %d session %d seq %d", b.Now, b.Session, b.Seq))
 		for b.NextOp(&op) {
+			if op.Sequence > 0 {
+				vhost, producer := op.Producer()
+				got = append(got, fmt.Sprintf("%d of %s in %q", op.Sequence, producer, vhost))
+			}
 			switch op.Kind {
 			case Enqueue:
 				got = append(got, fmt.Sprint(op.Kind, op.Queues(), op.QueueAt(0), op.QueueAt(1), string(payload[op.Offset:op.Offset+op.Size])))
@@ -59,7 +65,8 @@ func TestBatchIsReadAsItWasBuilt(t *testing.T) {
 		"at -5 session 11 seq 1000", "enqueue 2 3 9223372036854775808hello",
 		"settle 4", "[{7 9} {1 1099511627776}]", "return 5", "[]",
 		"create 6 {/ orders majority true 3s []} <nil>", "delete 7", "purge 8", "[{7 9} {1 1099511627776}]",
-		"mark 9", "end-session10", "enqueue-expiring 1ms 1!", "enqueue-expiring 0s 0", "enqueue-expiring " + MaxTTL.String() + " 0", "at -5 session 12 seq 0",
+		"mark 9", "end-session10", "enqueue-expiring 1ms 1!", "enqueue-expiring 0s 0", "enqueue-expiring " + MaxTTL.String() + " 0",
+		`300 of p-1 in "/"`, "enqueue 2 3 4?", `9223372036854775807 of p in ""`, "enqueue-expiring 1s 0", "at -5 session 12 seq 0",
 	}
 	normal := func(ss []string) string { return strings.ReplaceAll(strings.Join(ss, "\n"), " ", "") }
 	if normal(got) != normal(want) || b.Err() != nil {
@@ -94,6 +101,13 @@ func TestMalformedBatchesSayWhatIsWrong(t *testing.T) {
 		{"settings with a field cut", op(Create, 2, 2, 4), "settings: size of field 2"},
 		{"delete cut", op(Delete), "delete"},
 		{"mark cut", op(Mark, 0x80), "varint"},
+		{"no producer", sub(byte(Once), 1, '/', 0, 1, byte(Enqueue), 0, 0), "producer"},
+		{"producer cut", sub(byte(Once), 1, '/', 3, 'p'), "length"},
+		{"producer of too long a name", sub(append(append([]byte{byte(Once), 0, 0x80, 2}, make([]byte, 256)...), 1, byte(Enqueue), 0, 0)...), "producer"},
+		{"no sequence", sub(byte(Once), 1, '/', 1, 'p', 0, byte(Enqueue), 0, 0), "sequence of a producer"},
+		{"sequence too high", sub(byte(Once), 0, 1, 'p', 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, byte(Enqueue), 0, 0), "sequence of a producer"},
+		{"nothing once", sub(byte(Once), 1, '/', 1, 'p', 7), "no enqueue"},
+		{"what is no enqueue once", sub(byte(Once), 1, '/', 1, 'p', 7, byte(Once), 0, 1, 'p', 7), "no enqueue"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := NewMachine().Apply(1, c.payload, &Effects{})
@@ -180,24 +194,27 @@ func TestSnapshotStaysWhileTheMachineGoesOn(t *testing.T) {
 	}
 }
 
-// A broker of the version before wrote checkpoints without times.
-func TestCheckpointsOfVersion1AreRead(t *testing.T) {
+// A broker of a version before wrote checkpoints without producers, and one of
+// the first without times.
+func TestCheckpointsOfEarlierVersionsAreRead(t *testing.T) {
 	m := NewMachine()
 	fill(m, 1, 3, 2)
 	var b bytes.Buffer
 	must(m.Checkpoint(&b))
-	old := b.Bytes()
-	end := len(old) - len(checkpointEnd)
-	if !bytes.Equal(old[end-2:], []byte("\x00\x00"+checkpointEnd)) {
-		t.Fatalf("a checkpoint without times ends in %q", old[end-2:])
-	}
-	old = append(old[:end-2:end-2], checkpointEnd...)
-	old[len(checkpointMagic)] = 1
-	again, err := Restore(bytes.NewReader(old))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, _ := again.Queue(1); info.Messages != 3 {
-		t.Errorf("%+v", info)
+	for version, without := range map[byte]int{1: 3, 2: 1} {
+		old := b.Bytes()
+		end := len(old) - len(checkpointEnd)
+		if !bytes.Equal(old[end-3:], []byte("\x00\x00\x00"+checkpointEnd)) {
+			t.Fatalf("a checkpoint without times and producers ends in %q", old[end-3:])
+		}
+		old = append(old[:end-without:end-without], checkpointEnd...)
+		old[len(checkpointMagic)] = version
+		again, err := Restore(bytes.NewReader(old))
+		if err != nil {
+			t.Fatal(version, err)
+		}
+		if info, _ := again.Queue(1); info.Messages != 3 || again.Producers() != 0 {
+			t.Errorf("version %d: %+v", version, info)
+		}
 	}
 }

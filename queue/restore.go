@@ -67,6 +67,9 @@ func (m *Machine) restore(in *blockReader) {
 	if version > 1 {
 		in.times(&m.stamps, m.Live)
 	}
+	if version > 2 {
+		m.restoreProducers(in)
+	}
 	if string(in.take(len(checkpointEnd))) != checkpointEnd {
 		in.fail("end")
 	}
@@ -138,6 +141,47 @@ func (m *Machine) restoreExpirations(in *blockReader, q *state) {
 	if t.live > 0 {
 		q.expirations = &t
 	}
+}
+
+func (m *Machine) restoreProducers(in *blockReader) {
+	ps := &m.producers
+	for range in.uvarint() {
+		key := in.producerKey()
+		p := &producer{key: string(key), seen: int64(in.uint64())}
+		w := &p.window
+		w.highest = in.uvarint()
+		w.first = w.highest - in.uvarint()
+		n := in.uvarint()
+		if in.err != nil || n > ProducerWindow/64+1 {
+			in.fail("producer")
+			return
+		}
+		for range n {
+			w.words = append(w.words, in.uint64())
+		}
+		if in.err != nil || !w.valid() || ps.byKey[p.key] != nil || p.seen > m.now || ps.newest != nil && p.seen < ps.newest.seen {
+			in.fail("producer")
+			return
+		}
+		ps.byKey[p.key] = p
+		ps.append(p)
+		ps.count(p)
+	}
+}
+
+// producerKey reads one, as it is: see splitProducer. It holds until the next call.
+func (in *blockReader) producerKey() []byte {
+	b := in.peek(2 * (2 + maxProducerName))
+	end := 0
+	for _, least := range [...]uint64{0, 1} {
+		n, w := binary.Uvarint(b[end:])
+		if w <= 0 || n < least || n > maxProducerName || n > uint64(len(b)-end-w) {
+			in.fail("producer's name")
+			return nil
+		}
+		end += w + int(n)
+	}
+	return in.take(end)
 }
 
 // times reads what timesImage.append wrote into an empty table, each key

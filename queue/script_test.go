@@ -104,7 +104,10 @@ func (s *script) step(t *testing.T, td *datadriven.TestData) {
 			queues = append(queues, entry.QueueID(r.First))
 		}
 		var ops []byte
-		for range max(a.number("n"), 1) {
+		for i := range max(a.number("n"), 1) {
+			if producer, ok := a.text("producer"); ok {
+				ops = AppendOnce(ops, "/", []byte(producer), a.number("number")+i)
+			}
 			if a.flag("expiration") {
 				ops = AppendEnqueueExpiring(ops, a.milliseconds("expiration"), queues, 4)
 			} else {
@@ -231,6 +234,9 @@ func (s *script) commit() {
 		for _, o := range r.Ops {
 			fmt.Fprintf(&s.out, "op %d: %v: %v %d\n", o.Op, o.Kind, o.Code, o.N)
 		}
+	}
+	if s.fx.Dropped > 0 {
+		fmt.Fprintf(&s.out, "%d are there already\n", s.fx.Dropped)
 	}
 	for _, c := range s.d.Applied(&s.fx) {
 		fmt.Fprintf(&s.out, "consumer %d of %d is cancelled\n", c.ID, c.Holder)

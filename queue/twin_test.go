@@ -19,6 +19,8 @@ type twin struct {
 	now      int64
 	sessions map[entry.SessionID]uint64
 	queues   map[entry.QueueID]*twinQueue
+	// producers are in the order in which they will be forgotten.
+	producers []*twinProducer
 }
 
 type twinQueue struct {
@@ -45,9 +47,14 @@ type twinOp struct {
 	settings Settings
 	session  entry.SessionID
 	lifetime time.Duration
+	producer string // of an enqueue with a number
+	number   uint64
 }
 
 func (o twinOp) append(dst []byte) []byte {
+	if o.number > 0 {
+		dst = AppendOnce(dst, "/", []byte(o.producer), o.number)
+	}
 	switch o.kind {
 	case Enqueue:
 		return append(AppendEnqueue(dst, o.queues, len(o.content)), o.content...)
@@ -142,6 +149,7 @@ func (w *twin) apply(index uint64, now int64, subs []twinSubmission, contents []
 	before := w.live()
 	before[index] = true
 	w.applied, w.now = index, max(w.now, now)
+	w.forget()
 	for _, s := range subs {
 		r := Result{Session: s.session, Seq: s.seq}
 		if last, known := w.sessions[s.session]; known && s.seq <= last {
@@ -155,9 +163,10 @@ func (w *twin) apply(index uint64, now int64, subs []twinSubmission, contents []
 				ref, contents = contents[0], contents[1:]
 				ref.Index = index
 			}
-			if !r.Duplicate {
-				w.applyOp(i, o, ref, &r, &fx)
+			if o.enqueues() && !w.judge(i, o, &r, &fx) || r.Duplicate {
+				continue
 			}
+			w.applyOp(i, o, ref, &r, &fx)
 		}
 		fx.Results = append(fx.Results, r)
 	}
@@ -183,6 +192,9 @@ func (w *twin) applyOp(ordinal int, o twinOp, ref entry.Ref, r *Result, fx *Effe
 	q := w.queues[o.queue]
 	switch {
 	case o.enqueues():
+		if slices.ContainsFunc(o.queues, func(id entry.QueueID) bool { return w.queues[id] != nil }) {
+			w.remember(o)
+		}
 		for _, id := range o.queues {
 			if q := w.queues[id]; q != nil {
 				q.last++
@@ -254,8 +266,8 @@ func (fx *Effects) print() string {
 		}
 		return named
 	}
-	return fmt.Sprintf("results %+v\ntouched %v expiring %v created %v deleted %v released %v\nsettled %v returned %v purged %v",
-		fx.Results, once(fx.Touched), once(fx.Expiring), fx.Created, fx.Deleted, released, fx.Settled, fx.Returned, fx.Purged)
+	return fmt.Sprintf("results %+v\ntouched %v expiring %v created %v deleted %v released %v\nsettled %v returned %v purged %v dropped %d too old %v",
+		fx.Results, once(fx.Touched), once(fx.Expiring), fx.Created, fx.Deleted, released, fx.Settled, fx.Returned, fx.Purged, fx.Dropped, fx.TooOld)
 }
 
 // compare holds the machine's state against the twin's.
@@ -300,6 +312,7 @@ func (w *twin) compare(fail func(string, ...any), m *Machine) {
 		}
 		m.queues[id].check(fail)
 	}
+	w.compareProducers(fail, m)
 	m.entries.check(fail)
 	m.stamps.check(fail)
 	m.stamps.each(0, func(index uint64, _ int64) bool {
@@ -346,6 +359,7 @@ func (w *twin) drawOp(t *rapid.T) twinOp {
 			}
 		}
 		o.content = strings.Repeat("x", die(t, 200))
+		w.drawProducer(t, &o)
 	case Settle, Return:
 		o.ranges = ranges()
 	case Purge:
@@ -405,6 +419,7 @@ func restored(t interface {
 func TestMachineDoesWhatItsTwinDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, w := NewMachine(), newTwin()
+		m.producers.most = twinProducers
 		var fx Effects
 		for q := entry.QueueID(1); q <= 3; q++ {
 			settings := Settings{Expires: q > 1, MessageTTL: lifetimes[q-1]}
@@ -417,6 +432,7 @@ func TestMachineDoesWhatItsTwinDoes(t *testing.T) {
 				}
 				if die(t, 4) == 3 {
 					m = restored(t, m)
+					m.producers.most = twinProducers
 				}
 			},
 			"": func(t *rapid.T) { w.compare(t.Fatalf, m) },
@@ -449,6 +465,9 @@ func (w *twin) act(t *rapid.T, m *Machine, fx *Effects) {
 // step applies one entry to both and compares the effects.
 func (w *twin) step(t *rapid.T, m *Machine, fx *Effects, gap uint64, subs []twinSubmission) {
 	index, now := w.applied+gap, w.now+int64(gap)-2
+	if die(t, 20) == 0 {
+		now += int64(13 * time.Hour)
+	}
 	payload, contents := encode(now, subs)
 	if err := m.Apply(index, payload, fx); err != nil {
 		t.Fatalf("apply: %v", err)
