@@ -5,7 +5,8 @@
 // A Cluster can kill its brokers with SIGKILL, stop them with SIGTERM, pause
 // them with SIGSTOP, and cut them off from one another: between each two
 // backbones lies a proxy, since each broker is given addresses of its own for
-// the others. A Load runs a publisher and a consumer on every broker. A Ledger
+// the others. As root on Linux its tests also give each broker a file system of
+// its own, which is filled up, or frozen as a disk that hangs. A Load runs a publisher and a consumer on every broker. A Ledger
 // checks, apart from all of the brokers' code:
 //
 //   - a confirmed message is delivered at least once;

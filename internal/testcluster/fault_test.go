@@ -97,10 +97,37 @@ func TestTheOneMirrorThatHasAllIsPromoted(t *testing.T) {
 		t.Skip("skipped: five brokers are too much for a busy machine; played with -long")
 	}
 	r := start(t, 5, quorum(2))
+	seen := 0
 	for range times(1, 20) {
-		r.play(Killed, r.leader(), time.Second)
+		seen += r.promoted(Killed, r.leader(), time.Second)
 	}
-	r.judge()
+	if r.judge(); seen == 0 {
+		t.Fatal("no leader was killed while it led: the test tested nothing")
+	}
+}
+
+// promoted plays a fault that ends a leader, and fails unless those who followed
+// it had the highest position of the living. It returns how many did.
+func (r *run) promoted(f Fault, leader *Broker, lasts time.Duration) int {
+	r.t.Helper()
+	living := r.cluster.Mirrors(leader)
+	before, err := living[0].promotions(r.ctx)
+	r.must(err)
+	r.play(f, leader, lasts)
+	after, err := living[0].promotions(r.ctx)
+	r.must(err)
+	q, err := living[0].queue(r.ctx, r.load.config.Queue)
+	r.must(err)
+	n := 0
+	for _, p := range after[:len(after)-len(before)] {
+		if p.Group != q.Group || p.From != leader.Name || p.Reason == "balanced" {
+			continue // It led no more when the fault struck, or leads again.
+		}
+		r.t.Log(&p)
+		r.must(p.check(living))
+		n++
+	}
+	return n
 }
 
 // times is how often to play something.
