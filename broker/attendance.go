@@ -31,9 +31,11 @@ type attendance struct {
 	living func() []string
 	// serve handles what is not common to all groups; leave lets go of what a
 	// gateway had here; retake does so for one that tells it anew.
-	serve  func(*attendant, *wireMessage)
-	leave  func(*attendant)
-	retake func(*attendant)
+	serve func(*attendant, *wireMessage)
+	// settled is told of what a submission that comes settles or returns.
+	settled func(settledNote)
+	leave   func(*attendant)
+	retake  func(*attendant)
 	// transfer has another broker lead.
 	transfer func(to string) error
 
@@ -104,6 +106,9 @@ func (t *attendance) receive(from string, answer func(*wireMessage) bool, m *wir
 	}
 	switch m.kind {
 	case wireSubmit:
+		for _, n := range m.settled {
+			t.settled(n)
+		}
 		a.submit(m)
 	case wireAttached:
 		// What it submitted again is applied first: acks among it.

@@ -49,8 +49,6 @@ func (g *group) serve(a *attendant, m *wireMessage) {
 	case wireHold:
 		v.holders[m.holder] = struct{}{}
 		g.dispatcher.Adopt(0, m.holder, m.queue, m.ranges)
-	case wireSettled:
-		g.dispatcher.Settled(m.holder, m.queue, m.ranges)
 	case wireCredit:
 		g.credit(m.consumer.ID, int(m.n))
 	case wireLimit:

@@ -124,15 +124,17 @@ func (w *gateway) submit(s *submission) {
 		w.settled(n)
 	}
 	if w.mu.greeted {
-		w.sendSubmission(s)
+		w.sendSubmission(s, s.settled)
 	}
 	w.mu.Unlock()
 }
 
-// sendSubmission is called with mu held.
-func (w *gateway) sendSubmission(s *submission) {
+// sendSubmission tells the leader of a submission and, in the same message, who
+// is done with what it settles: if one came without the other because this
+// broker dies, the message would stay with nobody. Called with mu held.
+func (w *gateway) sendSubmission(s *submission, settled []settledNote) {
 	term, seq := w.mu.term, s.seq
-	m := &wireMessage{kind: wireSubmit, seq: seq, quorum: int64(s.quorum), ops: s.ops, n: flagBits(s.weak)}
+	m := &wireMessage{kind: wireSubmit, seq: seq, quorum: int64(s.quorum), ops: s.ops, settled: settled, n: flagBits(s.weak)}
 	m.submission = &submission{
 		ops: s.ops, quorum: s.quorum, weak: s.weak, session: s.session, seq: seq, kept: true,
 		done: func(o outcome) { w.over(term, seq, o) }, early: func() { w.held(term, seq) },

@@ -126,14 +126,13 @@ func (w *gateway) holding(h queue.HolderID) *holding {
 }
 
 // settled notes what a holder is done with. Called with mu held, before the
-// submission with the op is sent.
+// submission with the op is sent, which tells the leader.
 func (w *gateway) settled(n settledNote) {
 	if v := w.mu.holders[n.holder]; v != nil {
 		for _, r := range n.ranges {
 			v.remove(n.queue, r)
 		}
 	}
-	w.toLeader(&wireMessage{kind: wireSettled, holder: n.holder, queue: n.queue, ranges: n.ranges})
 }
 
 func (v *holding) remove(q entry.QueueID, r entry.Range) {

@@ -105,7 +105,7 @@ func (w *gateway) greet() {
 	for _, u := range w.mu.unconfirmed {
 		if u != nil {
 			u.again = true
-			w.sendSubmission(u.submission)
+			w.sendSubmission(u.submission, nil) // What is held was told without these.
 		}
 	}
 	w.toLeader(&wireMessage{kind: wireAttached})

@@ -98,6 +98,7 @@ func newGroup(id entry.GroupID, l *loop, state *queue.Machine, counts *counters,
 	g.waiting.L = new(sync.Mutex)
 	g.applied.Store(state.Applied())
 	g.attendance = newAttendance(l, id, living)
+	g.attendance.settled = func(n settledNote) { g.dispatcher.Settled(n.holder, n.queue, n.ranges) }
 	g.attendance.serve, g.attendance.leave, g.attendance.retake = g.serve, g.left, g.taken
 	return g
 }

@@ -19,8 +19,7 @@ const (
 	wireAttach                         // call: consumer, and what it holds from before
 	wireHold                           // holder and queue hold these from before, by get
 	wireAttached                       // all that was before is told; leader: all that is to be resent is there
-	wireSubmit                         // seq, quorum, ops
-	wireSettled                        // holder, queue, ranges
+	wireSubmit                         // seq, quorum, ops; settled are the messages that those are about
 	wireCredit                         // consumer, n
 	wireLimit                          // holder, n
 	wireDetach                         // call: consumer
@@ -80,6 +79,7 @@ type wireMessage struct {
 	ops      []byte
 	ranges   []entry.Range
 	numbers  []uint64
+	settled  []settledNote
 
 	ended      []ended
 	deliveries []queue.Delivery
@@ -92,7 +92,7 @@ type wireMessage struct {
 
 var errWire = errors.New("broker: malformed message between brokers")
 
-const wireVersion = 1
+const wireVersion = 2
 
 // append encodes m after dst. All numbers are uvarints.
 func (m *wireMessage) append(dst []byte) []byte {
@@ -106,13 +106,15 @@ func (m *wireMessage) append(dst []byte) []byte {
 	}
 	dst = appendWireBytes(dst, []byte(m.text))
 	dst = appendWireBytes(dst, m.ops)
-	dst = binary.AppendUvarint(dst, uint64(len(m.ranges)))
-	for _, r := range m.ranges {
-		dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(r.First)), uint64(r.Last-r.First))
-	}
+	dst = appendWireRanges(dst, m.ranges)
 	dst = binary.AppendUvarint(dst, uint64(len(m.numbers)))
 	for _, n := range m.numbers {
 		dst = binary.AppendUvarint(dst, n)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(m.settled)))
+	for _, n := range m.settled {
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(n.holder)), uint64(n.queue))
+		dst = appendWireRanges(dst, n.ranges)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(m.ended)))
 	for _, e := range m.ended {
@@ -149,6 +151,14 @@ func appendWireBytes(dst, b []byte) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
 }
 
+func appendWireRanges(dst []byte, ranges []entry.Range) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(ranges)))
+	for _, r := range ranges {
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(r.First)), uint64(r.Last-r.First))
+	}
+	return dst
+}
+
 // parseWire decodes a message, which aliases b.
 func parseWire(b []byte) (*wireMessage, error) {
 	if len(b) < 2 || b[0] != wireVersion {
@@ -169,12 +179,12 @@ func parseWire(b []byte) (*wireMessage, error) {
 	c.Prefetch, c.Link, c.Priority = uint32(r.number()), uint32(r.number()), int32(uint32(r.number()))
 	m.n, m.m, m.code = r.number(), r.number(), r.number()
 	m.text, m.ops = string(r.bytes()), r.bytes()
-	for range r.count(2) {
-		first := r.number()
-		m.ranges = append(m.ranges, entry.Range{First: entry.MessageID(first), Last: entry.MessageID(first + r.number())})
-	}
+	m.ranges = r.ranges()
 	for range r.count(1) {
 		m.numbers = append(m.numbers, r.number())
+	}
+	for range r.count(3) {
+		m.settled = append(m.settled, settledNote{queue.HolderID(r.number()), entry.QueueID(r.number()), r.ranges()})
 	}
 	for range r.count(4) {
 		m.ended = append(m.ended, ended{r.number(), r.number(), string(r.bytes()), r.bytes()})
@@ -227,6 +237,14 @@ func (r *wireReader) bytes() []byte {
 	b := r.b[:n:n]
 	r.b = r.b[n:]
 	return b
+}
+
+func (r *wireReader) ranges() (ranges []entry.Range) {
+	for range r.count(2) {
+		first := r.number()
+		ranges = append(ranges, entry.Range{First: entry.MessageID(first), Last: entry.MessageID(first + r.number())})
+	}
+	return ranges
 }
 
 func (r *wireReader) delivery() (d queue.Delivery) {
