@@ -9,6 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mirrormq/mirrormq/bench/driver"
+	"github.com/mirrormq/mirrormq/bench/procstat"
+	benchreport "github.com/mirrormq/mirrormq/bench/report"
 	"github.com/mirrormq/mirrormq/internal/launch"
 )
 
@@ -19,7 +22,7 @@ type BacklogReport struct {
 	// Filling took so long; Filled is the broker's use of memory then, and
 	// Disk the bytes of its data directory.
 	Filling time.Duration
-	Filled  Usage
+	Filled  procstat.Usage
 	Disk    int64
 	// Killed says whether the broker was killed instead of stopped, which
 	// took Stopping.
@@ -29,10 +32,10 @@ type BacklogReport struct {
 	// it serves, FirstMessage until a consumer had the first one.
 	Serving, FirstMessage time.Duration
 	// Restarted is the use of memory when it served again.
-	Restarted Usage
+	Restarted procstat.Usage
 	// Draining took so long, and Drained is the use of memory after it.
 	Draining time.Duration
-	Drained  Usage
+	Drained  procstat.Usage
 	// Problems say in words what the verification found wrong.
 	Problems []string
 }
@@ -55,10 +58,10 @@ func (r BacklogReport) Write(w io.Writer) error {
 		"  drained      %.0f msgs/s; RSS %s\n"+
 		"  verified     %s\n",
 		r.Broker, r.Messages, r.Size,
-		rate(r.Filling), mebibytes(r.Filled.RSS), mebibytes(r.Filled.PeakRSS), mebibytes(r.Disk),
+		rate(r.Filling), procstat.MiB(r.Filled.RSS), procstat.MiB(r.Filled.PeakRSS), procstat.MiB(r.Disk),
 		how, r.Stopping.Seconds(),
-		r.Serving.Seconds(), r.FirstMessage.Seconds(), mebibytes(r.Restarted.RSS),
-		rate(r.Draining), mebibytes(r.Drained.RSS), verdict)
+		r.Serving.Seconds(), r.FirstMessage.Seconds(), procstat.MiB(r.Restarted.RSS),
+		rate(r.Draining), procstat.MiB(r.Drained.RSS), verdict)
 	return err
 }
 
@@ -69,22 +72,25 @@ type BacklogOptions struct {
 	// Kill restarts with SIGKILL instead of a clean stop.
 	Kill bool
 	// Driver to use, AMQP091 when nil.
-	Driver Driver
+	Driver driver.Driver
 }
 
-// Backlog starts program, fills a queue, restarts the broker, and drains the
+// Backlog starts the peer, fills a queue, restarts the broker, and drains the
 // queue with one consumer, checking that all is there in order.
-func Backlog(ctx context.Context, program launch.Program, config launch.Config, o BacklogOptions) (BacklogReport, error) {
-	report := BacklogReport{Broker: program.Name(), Messages: o.Messages, Size: o.Size, Killed: o.Kill}
+func Backlog(ctx context.Context, peer Peer, config launch.Config, o BacklogOptions) (BacklogReport, error) {
+	report := BacklogReport{Broker: peer.Program.Name(), Messages: o.Messages, Size: o.Size, Killed: o.Kill}
 	scenario := Throughput()
 	scenario.Name, scenario.Publishers, scenario.Consumers, scenario.Window = "backlog", 2, 0, 1000
-	scenario.Size, scenario.QueueType, scenario.Driver = o.Size, o.QueueType, o.Driver
+	scenario.Sizes, scenario.QueueType, scenario.Driver = Fixed(o.Size), o.QueueType, o.Driver
 	scenario.WarmUp, scenario.Duration, scenario.Count = 0, 0, o.Messages
+	if peer.driver != nil {
+		scenario.Driver = peer.driver(1)
+	}
 	r, err := newRun(scenario)
 	if err != nil {
 		return report, err
 	}
-	broker, err := launch.Start(ctx, program, config)
+	broker, err := launch.Start(ctx, peer.Program, config)
 	if err != nil {
 		return report, err
 	}
@@ -97,7 +103,7 @@ func Backlog(ctx context.Context, program launch.Program, config launch.Config, 
 		return report, err
 	}
 	restarted := now()
-	if report.Restarted, err = ProcessUsage(broker.PID()); err != nil {
+	if report.Restarted, err = procstat.Of(broker.PID()); err != nil {
 		return report, err
 	}
 	if err := r.drain(ctx, broker, restarted, &report); err != nil {
@@ -108,21 +114,17 @@ func Backlog(ctx context.Context, program launch.Program, config launch.Config, 
 
 // fill publishes the backlog and closes its connections.
 func (r *run) fill(ctx context.Context, broker *launch.Broker, report *BacklogReport) error {
-	admin, err := openAdmin(broker.URL())
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(admin.declare(r.queueName(0), r.QueueType), admin.close()); err != nil {
+	if err := r.administer(broker.URL(), driver.Admin.Declare); err != nil {
 		return err
 	}
 	start := now()
-	filled, err := r.play(ctx, Target{Name: report.Broker, URL: broker.URL(), PID: broker.PID()})
+	filled, err := r.play(ctx, Target{Name: report.Broker, URLs: []string{broker.URL()}, PIDs: []int{broker.PID()}})
 	if err != nil {
 		return err
 	}
 	report.Filling = time.Duration(now() - start)
 	report.Problems = append(report.Problems, filled.Problems...)
-	if report.Filled, err = ProcessUsage(broker.PID()); err != nil {
+	if report.Filled, err = procstat.Of(broker.PID()); err != nil {
 		return err
 	}
 	report.Disk, err = directorySize(broker.Config.DataDir())
@@ -146,11 +148,11 @@ func restart(ctx context.Context, broker *launch.Broker, report *BacklogReport) 
 	return again, nil
 }
 
-// stop gives the broker two minutes: RabbitMQ takes its time with a backlog.
-func stop(ctx context.Context, broker *launch.Broker) error {
+// stop gives brokers two minutes: RabbitMQ takes its time with a backlog.
+func stop(ctx context.Context, brokers interface{ Stop(context.Context) error }) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	return broker.Stop(ctx)
+	return brokers.Stop(ctx)
 }
 
 // drain consumes what fill published, from the moment since on.
@@ -171,10 +173,10 @@ func (r *run) drain(ctx context.Context, broker *launch.Broker, since int64, rep
 	if err != nil {
 		return err
 	}
-	var verified Report
+	var verified benchreport.Report
 	r.verify(&verified)
 	report.Problems = append(report.Problems, verified.Problems...)
-	report.Drained, err = ProcessUsage(broker.PID())
+	report.Drained, err = procstat.Of(broker.PID())
 	return err
 }
 

@@ -5,30 +5,30 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/mirrormq/mirrormq/bench/driver"
 )
 
 // consumer is one consuming connection of a run. All but the atomics belong
 // to the goroutine that delivers until the connection is closed.
 type consumer struct {
 	run *run
-	in  Consumer
+	in  driver.Consumer
 
 	received atomic.Uint64
 	ready    chan struct{} // closed once in is set
 	unacked  int
 	lastTag  uint64
-	latency  *hdrhistogram.Histogram
+	latency  *latencyShard
 	seen     *ledger
 	fault    chan error // capacity 1: an ack that failed
 }
 
 func newConsumer(r *run, id int, url string) (*consumer, error) {
 	c := &consumer{
-		run: r, latency: newHistogram(), seen: newLedger(r.Publishers, r.id),
+		run: r, latency: r.deliveryLatency.of(id), seen: newLedger(r.Publishers, r.id),
 		fault: make(chan error, 1), ready: make(chan struct{}),
 	}
-	in, err := r.Driver.OpenConsumer(url, r.queueName(id), r.Prefetch, c.onDelivery)
+	in, err := r.Driver.OpenConsumer(url, r.source(id), r.Prefetch, c.onDelivery)
 	if err != nil {
 		return nil, err
 	}
@@ -37,18 +37,18 @@ func newConsumer(r *run, id int, url string) (*consumer, error) {
 	return c, nil
 }
 
-func (c *consumer) onDelivery(d Delivery) {
+func (c *consumer) onDelivery(d driver.Delivery) {
 	<-c.ready
 	s, ok := c.seen.note(d)
 	if ok && c.run.measuring() {
-		record(c.latency, now()-s.sentAt)
+		c.latency.record(now() - s.sentAt)
 	}
 	c.lastTag = d.Tag
 	c.unacked++
 	if c.unacked >= c.run.AckEvery {
 		c.ack()
 	}
-	c.run.lastDelivery.Store(now())
+	c.run.deliveryGap.note(now())
 	c.received.Add(1)
 }
 

@@ -1,12 +1,17 @@
-// Package bench is the load generator: it publishes and consumes against any
-// AMQP 0-9-1 broker, verifies what comes back, and measures rate, latency and
-// what the broker process spends. It sees brokers only through AMQP and, for
-// those that it starts itself, as processes (package launch), so that the same
-// scenario runs unchanged against MirrorMQ and RabbitMQ.
+// Package bench is the load generator: it publishes and consumes against
+// brokers, verifies what comes back, and measures rate, latency and what the
+// broker processes spend. It sees brokers only through AMQP, and through NATS
+// those that have no AMQP, and, where it starts them itself, as processes
+// (package launch), so that the same scenario runs unchanged against MirrorMQ,
+// RabbitMQ and JetStream.
 //
-// Run does the throughput and latency scenarios, Idle, Backlog and Pinned the
-// ones that look at memory, restart and disk. Compare runs a scenario on
-// several brokers in turn. Command joins them all into a command line.
+// Run plays a Scenario. Compare plays one on several brokers in turn; Scenarios
+// are those with a name. Idle, Backlog and Pinned look at memory, restart and
+// disk. Command joins them all into a command line.
+//
+// Below it: driver has the ways to a broker, peer the brokers that the load
+// generator brings along, procstat what processes use, report the figures, and
+// how they are shown.
 //
 // Every message carries what is needed to verify it:
 //

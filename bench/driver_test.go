@@ -5,16 +5,18 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/mirrormq/mirrormq/bench/driver"
 )
 
 func TestBothDriversCarryARunThrough(t *testing.T) {
-	for name, driver := range drivers {
+	for name, client := range drivers {
 		for _, size := range []int{MinimumSize, 1024, 5000} {
 			t.Run(name, func(t *testing.T) {
 				s := startServer(t)
 				scenario := counted(2000)
-				scenario.Driver, scenario.Size, scenario.Drain = driver, size, 10*time.Second
-				report, err := Run(t.Context(), Target{URL: s.url()}, scenario)
+				scenario.Driver, scenario.Sizes, scenario.Drain = client, Fixed(size), 10*time.Second
+				report, err := Run(t.Context(), Target{URLs: []string{s.url()}}, scenario)
 				if err != nil || report.Consumed != 2000 || report.Total != 2000 {
 					t.Errorf("size %d: %+v, %v", size, report, err)
 				}
@@ -24,16 +26,16 @@ func TestBothDriversCarryARunThrough(t *testing.T) {
 }
 
 func TestALostBrokerEndsTheRunWithAnError(t *testing.T) {
-	for name, driver := range drivers {
+	for name, client := range drivers {
 		t.Run(name, func(t *testing.T) {
 			s := startServer(t)
 			scenario := Throughput()
-			scenario.Driver, scenario.WarmUp, scenario.Duration = driver, 0, time.Minute
+			scenario.Driver, scenario.WarmUp, scenario.Duration = client, 0, time.Minute
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			drop := time.AfterFunc(200*time.Millisecond, s.dropAll)
 			defer drop.Stop()
-			_, err := Run(ctx, Target{URL: s.url()}, scenario)
+			_, err := Run(ctx, Target{URLs: []string{s.url()}}, scenario)
 			if err == nil || errors.Is(err, ErrVerification) || ctx.Err() != nil {
 				t.Errorf("%v", err)
 			}
@@ -45,8 +47,8 @@ func TestADeadPortIsAnError(t *testing.T) {
 	s := startServer(t)
 	url := s.url()
 	_ = s.listener.Close()
-	for name, driver := range drivers {
-		if _, err := driver.OpenPublisher(url, nil); err == nil {
+	for name, client := range drivers {
+		if _, err := client.OpenPublisher(url, driver.Route{}, nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/mirrormq/mirrormq/bench/procstat"
 )
 
 // IdleReport is what Idle measured.
@@ -18,7 +20,7 @@ type IdleReport struct {
 	// Opening is how long it took to open them all.
 	Opening time.Duration
 	// Before and After are the broker's memory without and with them.
-	Before, After Usage
+	Before, After procstat.Usage
 }
 
 // Write prints the report for a person.
@@ -27,7 +29,7 @@ func (r IdleReport) Write(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "%s: %d idle connections of %d channels, opened in %.1f s\n"+
 		"  broker       RSS %s, was %s: %.1f KiB per connection; peak %s\n",
 		r.Broker, r.Connections, r.Channels, r.Opening.Seconds(),
-		mebibytes(r.After.RSS), mebibytes(r.Before.RSS), float64(grown)/1024/float64(r.Connections), mebibytes(r.After.PeakRSS))
+		procstat.MiB(r.After.RSS), procstat.MiB(r.Before.RSS), float64(grown)/1024/float64(r.Connections), procstat.MiB(r.After.PeakRSS))
 	return err
 }
 
@@ -40,15 +42,18 @@ func FilesFor(connections int) error { return raiseFileLimit(uint64(connections)
 // process a few goroutines and buffers of amqp091-go.
 func Idle(ctx context.Context, target Target, connections, channels int, settle time.Duration) (IdleReport, error) {
 	report := IdleReport{Broker: target.Name, Connections: connections, Channels: channels}
+	if len(target.PIDs) == 0 {
+		return report, errors.New("bench: idle measures a process: say which (--pid)")
+	}
 	if connections < 1 || channels < 0 {
 		return report, fmt.Errorf("bench: %d connections of %d channels make no sense", connections, channels)
 	}
 	var err error
-	if report.Before, err = ProcessUsage(target.PID); err != nil {
+	if report.Before, err = procstat.Of(target.PIDs...); err != nil {
 		return report, err
 	}
 	start := now()
-	open, err := openIdle(ctx, target.URL, connections, channels)
+	open, err := openIdle(ctx, target.URLs[0], connections, channels)
 	defer closeIdle(open)
 	if err != nil {
 		return report, fmt.Errorf("bench: %d of %d connections: %w", len(open), connections, err)
@@ -66,7 +71,7 @@ func Idle(ctx context.Context, target Target, connections, channels int, settle 
 			return report, errors.New("bench: the broker closed an idle connection")
 		}
 	}
-	report.After, err = ProcessUsage(target.PID)
+	report.After, err = procstat.Of(target.PIDs...)
 	return report, err
 }
 

@@ -3,6 +3,8 @@ package bench
 import (
 	"fmt"
 	"math/bits"
+
+	"github.com/mirrormq/mirrormq/bench/driver"
 )
 
 // ledger is what one consumer has seen of each publisher: which sequence
@@ -23,7 +25,7 @@ func newLedger(publishers int, run uint64) *ledger {
 // note enters a delivery, and says whether it is one of this run's messages.
 // Of one publisher, a consumer sees growing numbers unless the broker says
 // that a message was delivered before.
-func (l *ledger) note(d Delivery) (stamp, bool) {
+func (l *ledger) note(d driver.Delivery) (stamp, bool) {
 	s, err := readStamp(d.Body)
 	if err != nil {
 		l.counts.damaged++

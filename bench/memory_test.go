@@ -6,6 +6,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mirrormq/mirrormq/bench/driver"
+	"github.com/mirrormq/mirrormq/bench/report"
 )
 
 // memoryBroker is a Driver and its broker in memory, with ways to misbehave.
@@ -31,19 +34,21 @@ type memoryPublisher struct {
 }
 
 type memoryConsumer struct {
-	deliveries chan Delivery
+	deliveries chan driver.Delivery
 	done       sync.WaitGroup
 	tag        uint64
 	acked      uint64
 	ackCalls   int
 }
 
-func (b *memoryBroker) OpenPublisher(_ string, confirmed func(tag uint64, multiple, ack bool)) (Publisher, error) {
+func (b *memoryBroker) OpenAdmin(string) (driver.Admin, error) { return nil, errors.ErrUnsupported }
+
+func (b *memoryBroker) OpenPublisher(_ string, _ driver.Route, confirmed func(tag uint64, multiple, ack bool)) (driver.Publisher, error) {
 	return &memoryPublisher{broker: b, confirmed: confirmed, failed: make(chan error, 1)}, nil
 }
 
-func (b *memoryBroker) OpenConsumer(_, _ string, _ int, deliver func(Delivery)) (Consumer, error) {
-	c := &memoryConsumer{deliveries: make(chan Delivery, 1<<16)}
+func (b *memoryBroker) OpenConsumer(_ string, _ driver.Route, _ int, deliver func(driver.Delivery)) (driver.Consumer, error) {
+	c := &memoryConsumer{deliveries: make(chan driver.Delivery, 1<<16)}
 	c.done.Go(func() {
 		for d := range c.deliveries {
 			deliver(d)
@@ -70,12 +75,12 @@ func (b *memoryBroker) publish(body []byte) (ack bool) {
 		c := b.consumers[b.next%len(b.consumers)]
 		b.next++
 		c.tag++
-		c.deliveries <- Delivery{Tag: c.tag, Body: body}
+		c.deliveries <- driver.Delivery{Tag: c.tag, Body: body}
 	}
 	return true
 }
 
-func (p *memoryPublisher) Publish(_ string, _ bool, body []byte) error {
+func (p *memoryPublisher) Publish(_ bool, body []byte) error {
 	p.tag++
 	p.confirmed(p.tag, p.tag%2 == 0, p.broker.publish(body))
 	return nil
@@ -103,18 +108,18 @@ func (c *memoryConsumer) Close() error {
 }
 
 // playInMemory runs what Run runs, without the queues that need a broker.
-func playInMemory(t *testing.T, broker *memoryBroker, s Scenario) Report {
+func playInMemory(t *testing.T, broker *memoryBroker, s Scenario) report.Report {
 	t.Helper()
 	s.Driver = broker
 	r, err := newRun(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := r.play(t.Context(), Target{Name: "memory"})
+	result, err := r.play(t.Context(), Target{Name: "memory", URLs: []string{"memory"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return report
+	return result
 }
 
 // counted sends exactly n messages and doesn't wait long for lost ones.

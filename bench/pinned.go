@@ -8,12 +8,15 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/mirrormq/mirrormq/bench/procstat"
+	benchreport "github.com/mirrormq/mirrormq/bench/report"
 )
 
 // PinnedReport is what Pinned measured.
 type PinnedReport struct {
 	// Run is the traffic that went past the held message.
-	Run Report
+	Run benchreport.Report
 	// Bytes is the sum of its bodies.
 	Bytes int64
 	// Peak is the largest size of the data directory during the traffic, End
@@ -27,7 +30,7 @@ func (r PinnedReport) Write(w io.Writer) error {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "  disk         %s went past one unacked message; data directory: peak %s, at the end %s, settled %s\n",
-		mebibytes(r.Bytes), mebibytes(r.Peak), mebibytes(r.End), mebibytes(r.Settled))
+		procstat.MiB(r.Bytes), procstat.MiB(r.Peak), procstat.MiB(r.End), procstat.MiB(r.Settled))
 	return err
 }
 
@@ -39,14 +42,20 @@ func (r PinnedReport) Write(w io.Writer) error {
 func Pinned(ctx context.Context, target Target, dataDir string, bytes int64, scenario Scenario, settle time.Duration) (PinnedReport, error) {
 	scenario.Name, scenario.Queues = "pinned", 1
 	scenario.WarmUp, scenario.Duration = 0, 0
-	scenario.Count = int((bytes + int64(scenario.Size) - 1) / int64(max(scenario.Size, 1)))
+	size := scenario.Sizes.Largest()
+	scenario.Count = int((bytes + int64(size) - 1) / int64(max(size, 1)))
 	r, err := newRun(scenario)
 	if err != nil {
 		return PinnedReport{}, err
 	}
-	report := PinnedReport{Bytes: int64(r.Count) * int64(r.Size)}
-	err = r.withQueues(target.URL, func(admin *admin) error {
-		held, err := admin.hold(r.queueName(0))
+	report := PinnedReport{Bytes: int64(r.Count) * int64(size)}
+	err = r.withQueues(target, func() error {
+		holder, err := openHolder(target.URLs[0])
+		if err != nil {
+			return err
+		}
+		defer holder.close()
+		held, err := holder.hold(r.queueName(0))
 		if err != nil {
 			return err
 		}
@@ -56,15 +65,15 @@ func Pinned(ctx context.Context, target Target, dataDir string, bytes int64, sce
 		if err := settled(ctx, dataDir, settle, &report); err != nil {
 			return err
 		}
-		return admin.stillHeld(r.queueName(0), held)
+		return holder.stillHeld(r.queueName(0), held)
 	})
-	return report, errors.Join(err, report.Run.fault())
+	return report, errors.Join(err, fault(report.Run))
 }
 
 // pastPinned plays the run while it samples the directory.
 func (r *run) pastPinned(ctx context.Context, target Target, dataDir string, report *PinnedReport) error {
 	type result struct {
-		report Report
+		report benchreport.Report
 		err    error
 	}
 	played := make(chan result, 1)
@@ -110,12 +119,33 @@ func settled(ctx context.Context, dataDir string, settle time.Duration, report *
 // pinnedBody is what the held message says.
 const pinnedBody = "the old message that a consumer holds"
 
+// holder is a connection that holds a message.
+type holder struct {
+	conn *amqp.Connection
+	ch   *amqp.Channel
+}
+
+func openHolder(url string) (*holder, error) {
+	conn, err := amqp.Dial(url)
+	if err != nil {
+		return nil, fmt.Errorf("bench: connect: %w", err)
+	}
+	ch, err := conn.Channel()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("bench: open channel: %w", err), conn.Close())
+	}
+	return &holder{conn: conn, ch: ch}, nil
+}
+
+// close says goodbye; by then nothing depends on how that goes.
+func (h *holder) close() { _ = h.conn.Close() }
+
 // hold publishes a message and takes it without acking.
-func (a *admin) hold(queue string) (amqp.Delivery, error) {
-	if err := a.ch.Confirm(false); err != nil {
+func (h *holder) hold(queue string) (amqp.Delivery, error) {
+	if err := h.ch.Confirm(false); err != nil {
 		return amqp.Delivery{}, fmt.Errorf("bench: confirm.select: %w", err)
 	}
-	confirm, err := a.ch.PublishWithDeferredConfirm("", queue, false, false,
+	confirm, err := h.ch.PublishWithDeferredConfirm("", queue, false, false,
 		amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(pinnedBody)})
 	if err != nil {
 		return amqp.Delivery{}, fmt.Errorf("bench: publish: %w", err)
@@ -123,7 +153,7 @@ func (a *admin) hold(queue string) (amqp.Delivery, error) {
 	if !confirm.Wait() {
 		return amqp.Delivery{}, errors.New("bench: the message to hold was nacked")
 	}
-	held, ok, err := a.ch.Get(queue, false)
+	held, ok, err := h.ch.Get(queue, false)
 	if err != nil || !ok {
 		return held, fmt.Errorf("bench: get the message to hold (found: %t): %w", ok, err)
 	}
@@ -131,11 +161,11 @@ func (a *admin) hold(queue string) (amqp.Delivery, error) {
 }
 
 // stillHeld gives the held message back and takes it again.
-func (a *admin) stillHeld(queue string, held amqp.Delivery) error {
+func (h *holder) stillHeld(queue string, held amqp.Delivery) error {
 	if err := held.Nack(false, true); err != nil {
 		return fmt.Errorf("bench: requeue the held message: %w", err)
 	}
-	again, ok, err := a.ch.Get(queue, true)
+	again, ok, err := h.ch.Get(queue, true)
 	if err != nil {
 		return fmt.Errorf("bench: get the held message: %w", err)
 	}

@@ -5,9 +5,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/mirrormq/mirrormq/bench/report"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -17,7 +20,7 @@ func TestACountedRunSendsEachMessageOnceAndVerifiesIt(t *testing.T) {
 	if report.Total != 10_001 || report.Confirmed != 10_001 || report.Consumed != 10_001 {
 		t.Errorf("total %d, confirmed %d, consumed %d", report.Total, report.Confirmed, report.Consumed)
 	}
-	if len(report.Problems) > 0 || report.fault() != nil {
+	if len(report.Problems) > 0 || fault(report) != nil {
 		t.Errorf("problems: %v", report.Problems)
 	}
 	if report.Confirm.Count == 0 || report.EndToEnd.Count == 0 || report.Rate() <= 0 {
@@ -35,6 +38,31 @@ func TestATimedRunLeavesTheWarmUpOutOfTheMeasurement(t *testing.T) {
 	if report.Measured < s.Duration {
 		t.Errorf("measured for %s", report.Measured)
 	}
+}
+
+// A broker that stalls once holds up the messages that were due meanwhile, and
+// each counts.
+func TestAnOpenLoopCountsLatencyFromWhenMessagesWereDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stall := func(n int, body []byte) [][]byte {
+			if n == 500 {
+				<-time.After(100 * time.Millisecond)
+			}
+			return [][]byte{body}
+		}
+		s := counted(1000)
+		s.Publishers, s.Consumers, s.Rate = 1, 1, 1000
+		result := playInMemory(t, &memoryBroker{misbehave: stall}, s)
+		if p90 := result.Confirm.Curve[slices.Index(report.Percentiles, 90)]; p90 > time.Millisecond {
+			t.Errorf("p90 %s: messages after the stall were held up", p90)
+		}
+		if p95 := result.Confirm.Curve[slices.Index(report.Percentiles, 95)]; p95 < 40*time.Millisecond {
+			t.Errorf("p95 %s: messages that were due in the stall don't show it", p95)
+		}
+		if result.Measured < time.Second || result.Measured > 1100*time.Millisecond {
+			t.Errorf("1000 messages at 1000 a second took %s", result.Measured)
+		}
+	})
 }
 
 func TestConsumersAckAsOftenAsTheyAreTold(t *testing.T) {
@@ -101,7 +129,7 @@ func TestMisbehaviourIsFound(t *testing.T) {
 			if problems := strings.Join(report.Problems, "; "); !strings.Contains(problems, c.want) {
 				t.Errorf("problems %q, want %q", problems, c.want)
 			}
-			if err := report.fault(); !errors.Is(err, ErrVerification) {
+			if err := fault(report); !errors.Is(err, ErrVerification) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -134,7 +162,7 @@ func TestNacksAreAProblem(t *testing.T) {
 func TestScenariosThatMakeNoSenseAreRefused(t *testing.T) {
 	change := map[string]func(*Scenario){
 		"no publishers":            func(s *Scenario) { s.Publishers = 0 },
-		"a body without a stamp":   func(s *Scenario) { s.Size = MinimumSize - 1 },
+		"a body without a stamp":   func(s *Scenario) { s.Sizes = Fixed(MinimumSize - 1) },
 		"acks that never come":     func(s *Scenario) { s.AckEvery = s.Prefetch + 1 },
 		"a prefetch beyond AMQP's": func(s *Scenario) { s.Prefetch = 65536 },
 		"a queue without consumer": func(s *Scenario) { s.Queues, s.Publishers = 3, 3 },

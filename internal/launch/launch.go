@@ -1,11 +1,13 @@
-// Package launch starts brokers as processes of their own, MirrorMQ's binary
-// or Debian's RabbitMQ beside it, waits until they serve, and stops them. The
-// load generator, the conformance run, the client smoke tests and the crash
-// loops use it; it knows the brokers only by their command lines and ports.
+// Package launch starts brokers as processes of their own, alone or as a
+// cluster, MirrorMQ's binary or Debian's RabbitMQ and others beside it, waits
+// until they serve, and stops them. The load generator, the conformance run,
+// the client smoke tests and the crash loops use it; it knows the brokers only
+// by their command lines and ports.
 package launch
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +28,7 @@ var ErrAbsent = errors.New("launch: broker program not found")
 
 // Program is a broker that Start knows how to run.
 type Program interface {
-	// Name is the broker's name in reports: "mirrormq" or "rabbitmq".
+	// Name is the broker's name in reports: "mirrormq", "rabbitmq", …
 	Name() string
 	// find is the path of its executable, or ErrAbsent.
 	find() (string, error)
@@ -34,6 +36,10 @@ type Program interface {
 	command(Config) (*exec.Cmd, error)
 	// ready answers nil once the broker at c's ports serves clients.
 	ready(ctx context.Context, c Config) error
+	// formed answers nil once the brokers, which are all ready, are one cluster.
+	formed(ctx context.Context, all []Config) error
+	// url is where the broker's clients connect to.
+	url(Config) string
 	// version is the program's version as it tells it itself.
 	version(ctx context.Context) string
 	// cleanup ends what the program left running after its own end.
@@ -55,14 +61,25 @@ type Config struct {
 	Dir string
 	// AMQPPort and HTTPPort are on 127.0.0.1.
 	AMQPPort, HTTPPort int
-	// distPort and epmdPort are RabbitMQ's own; kept so that a restart finds
-	// the same node.
-	distPort, epmdPort int
+	// peerPort is where members of a cluster hear one another, epmdPort that of
+	// Erlang's port mapper; kept so that a restart finds the same node.
+	peerPort, epmdPort int
 	// HTTP asks for the HTTP API where it costs something: RabbitMQ's
 	// management plugin. MirrorMQ always serves it.
 	HTTP bool
 	// Args are added to the broker's command line.
 	Args []string
+	// name is the broker's among the members of its cluster, itself included;
+	// there are none for a broker alone. secret is what they share.
+	name    string
+	members []member
+	secret  string
+}
+
+// member is what brokers of a cluster must know of each other.
+type member struct {
+	name               string
+	amqpPort, peerPort int
 }
 
 // Broker is a running broker process.
@@ -85,6 +102,19 @@ func Start(ctx context.Context, program Program, c Config) (*Broker, error) {
 	if err := c.fill(); err != nil {
 		return nil, err
 	}
+	b, err := start(program, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.serve(ctx); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// start starts the process and does not wait until it serves.
+// REQUIRES: c.fill() was called.
+func start(program Program, c Config) (*Broker, error) {
 	cmd, err := program.command(c)
 	if err != nil {
 		return nil, err
@@ -102,16 +132,24 @@ func Start(ctx context.Context, program Program, c Config) (*Broker, error) {
 	}
 	b := &Broker{Program: program, Config: c, cmd: cmd, done: make(chan struct{})}
 	go b.reap()
-	if err := b.awaitReady(ctx); err != nil {
-		b.Kill()
-		return nil, fmt.Errorf("launch: %s did not serve: %w\n%s", program.Name(), err, b.Tail(4096))
-	}
 	return b, nil
 }
 
-// fill chooses the ports that are not set.
+// serve waits until the broker serves. If that fails it is killed.
+func (b *Broker) serve(ctx context.Context) error {
+	if err := b.awaitReady(ctx); err != nil {
+		b.Kill()
+		return fmt.Errorf("launch: %s did not serve: %w\n%s", b.Program.Name(), err, b.Tail(4096))
+	}
+	return nil
+}
+
+// fill chooses the ports and the secret that are not set.
 func (c *Config) fill() error {
-	for _, port := range []*int{&c.AMQPPort, &c.HTTPPort, &c.distPort, &c.epmdPort} {
+	if c.secret == "" {
+		c.secret = rand.Text()
+	}
+	for _, port := range []*int{&c.AMQPPort, &c.HTTPPort, &c.peerPort, &c.epmdPort} {
 		if *port != 0 {
 			continue
 		}
@@ -178,10 +216,11 @@ func (b *Broker) exit() error {
 	return b.exitErr
 }
 
-// URL is the AMQP URL of the broker's default vhost for the user guest.
-func (b *Broker) URL() string {
-	return fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", b.Config.AMQPPort)
-}
+// URL is where clients connect to: for AMQP the broker's default vhost, as the
+// user guest.
+func (b *Broker) URL() string { return b.Program.url(b.Config) }
+
+func (c Config) amqpURL() string { return fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", c.AMQPPort) }
 
 // HTTPURL is the root of the broker's HTTP API, without a trailing slash.
 func (b *Broker) HTTPURL() string { return fmt.Sprintf("http://127.0.0.1:%d", b.Config.HTTPPort) }

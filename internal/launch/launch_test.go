@@ -66,6 +66,8 @@ func (f fake) command(c Config) (*exec.Cmd, error) {
 }
 
 func (f fake) ready(ctx context.Context, c Config) error { return MirrorMQ{}.ready(ctx, c) }
+func (f fake) formed(context.Context, []Config) error    { return nil }
+func (f fake) url(c Config) string                       { return c.amqpURL() }
 func (f fake) version(context.Context) string            { return "1" }
 func (f fake) cleanup(Config) {
 	if f.cleaned != nil {

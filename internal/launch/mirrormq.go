@@ -32,10 +32,17 @@ func (m MirrorMQ) command(c Config) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
+	name := c.name
+	if name == "" {
+		name = "b1"
+	}
 	args := []string{
-		"serve", "--name", "b1", "--data", c.DataDir(),
+		"serve", "--name", name, "--data", c.DataDir(),
 		"--amqp", fmt.Sprintf("127.0.0.1:%d", c.AMQPPort),
 		"--http", fmt.Sprintf("127.0.0.1:%d", c.HTTPPort),
+	}
+	if len(c.members) > 0 {
+		args = append(args, "--backbone", fmt.Sprintf("127.0.0.1:%d", c.peerPort), "--cluster", memberList(c.members))
 	}
 	return exec.Command(path, append(args, c.Args...)...), nil
 }
@@ -44,6 +51,20 @@ func (m MirrorMQ) command(c Config) (*exec.Cmd, error) {
 func (m MirrorMQ) ready(ctx context.Context, c Config) error {
 	return getOK(ctx, fmt.Sprintf("http://127.0.0.1:%d/readyz", c.HTTPPort))
 }
+
+// memberList is the --cluster argument.
+func memberList(members []member) string {
+	list := make([]string, len(members))
+	for i, m := range members {
+		list[i] = fmt.Sprintf("%s=127.0.0.1:%d", m.name, m.peerPort)
+	}
+	return strings.Join(list, ",")
+}
+
+// formed has nothing to ask: a member is ready only with a majority.
+func (m MirrorMQ) formed(context.Context, []Config) error { return nil }
+
+func (m MirrorMQ) url(c Config) string { return c.amqpURL() }
 
 func (m MirrorMQ) version(ctx context.Context) string {
 	out, err := exec.CommandContext(ctx, m.Binary, "--version").Output()

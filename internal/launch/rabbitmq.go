@@ -18,8 +18,9 @@ import (
 // as the calling user; those in /usr/sbin switch to the user rabbitmq.
 const rabbitBin = "/usr/lib/rabbitmq/bin"
 
-// RabbitMQ runs one node of Debian's RabbitMQ with the settings that it has
-// out of the box, apart from where it listens and keeps its files.
+// RabbitMQ runs a node of Debian's RabbitMQ with the settings that it has out
+// of the box, apart from where it listens, keeps its files and finds the other
+// nodes of its cluster.
 type RabbitMQ struct{}
 
 // Name implements Program.
@@ -38,17 +39,18 @@ func (RabbitMQ) command(c Config) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	plugins := "[]."
+	plugins, settings := "[].", "# RabbitMQ's defaults\n"
 	if c.HTTP {
 		plugins = "[rabbitmq_management]."
+		settings += fmt.Sprintf("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n", c.HTTPPort)
 	}
-	files := map[string]string{
-		"enabled_plugins": plugins,
-		"rabbitmq.conf":   fmt.Sprintf("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n", c.HTTPPort),
+	if len(c.members) > 0 {
+		settings += "cluster_formation.peer_discovery_backend = classic_config\n"
 	}
-	if !c.HTTP {
-		files["rabbitmq.conf"] = "# RabbitMQ's defaults\n"
+	for i, m := range c.members {
+		settings += fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s\n", i+1, rabbitNode(m.amqpPort))
 	}
+	files := map[string]string{"enabled_plugins": plugins, "rabbitmq.conf": settings}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(text), 0o644); err != nil {
 			return nil, err
@@ -61,7 +63,7 @@ func (RabbitMQ) command(c Config) (*exec.Cmd, error) {
 	cookie := filepath.Join(home, ".erlang.cookie")
 	if _, err := os.Stat(cookie); errors.Is(err, os.ErrNotExist) {
 		// Erlang refuses a cookie that others may read.
-		if err := os.WriteFile(cookie, []byte("mirrormqbench"), 0o400); err != nil {
+		if err := os.WriteFile(cookie, []byte(c.secret), 0o400); err != nil {
 			return nil, err
 		}
 	}
@@ -71,15 +73,18 @@ func (RabbitMQ) command(c Config) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
+// rabbitNode is the Erlang name of the node that serves clients at the port.
+func rabbitNode(amqpPort int) string { return fmt.Sprintf("bench%d@localhost", amqpPort) }
+
 // rabbitEnvironment keeps a node apart from every other one on the machine:
 // its own name, ports, Erlang port mapper and home.
 func rabbitEnvironment(c Config) []string {
 	return []string{
 		"HOME=" + filepath.Join(c.Dir, "home"),
-		fmt.Sprintf("RABBITMQ_NODENAME=bench%d@localhost", c.AMQPPort),
+		"RABBITMQ_NODENAME=" + rabbitNode(c.AMQPPort),
 		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
 		"RABBITMQ_NODE_PORT=" + strconv.Itoa(c.AMQPPort),
-		"RABBITMQ_DIST_PORT=" + strconv.Itoa(c.distPort),
+		"RABBITMQ_DIST_PORT=" + strconv.Itoa(c.peerPort),
 		"RABBITMQ_MNESIA_BASE=" + c.DataDir(),
 		"RABBITMQ_LOG_BASE=" + filepath.Join(c.Dir, "log"),
 		"RABBITMQ_CONFIG_FILE=" + filepath.Join(c.Dir, "rabbitmq"),
@@ -127,6 +132,19 @@ func greeted(ctx context.Context, port int) error {
 	return nil
 }
 
+// formed asks the first node who runs. The others join it when they start for
+// the first time: they find it by then (StartCluster).
+func (RabbitMQ) formed(ctx context.Context, all []Config) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(rabbitBin, "rabbitmqctl"), "-q", "await_online_nodes", strconv.Itoa(len(all)))
+	cmd.Env = append(os.Environ(), rabbitEnvironment(all[0])...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("rabbitmqctl await_online_nodes: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (RabbitMQ) url(c Config) string { return c.amqpURL() }
+
 func (RabbitMQ) version(ctx context.Context) string {
 	out, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server").Output()
 	if err != nil {
@@ -136,7 +154,8 @@ func (RabbitMQ) version(ctx context.Context) string {
 }
 
 // cleanup ends the Erlang port mapper that the node left behind. It listens
-// on a port that only this node was told of, so no other node loses it.
+// on a port that only this node and those of its cluster were told of, and it
+// refuses to end while one of them runs.
 func (RabbitMQ) cleanup(c Config) {
 	cmd := exec.Command("epmd", "-port", strconv.Itoa(c.epmdPort), "-kill")
 	cmd.Env = append(os.Environ(), "ERL_EPMD_ADDRESS=127.0.0.1")

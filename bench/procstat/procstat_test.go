@@ -1,15 +1,14 @@
-package bench
+package procstat
 
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
 )
 
-func TestProcessUsageIncludesDescendants(t *testing.T) {
+func TestUsageIncludesDescendants(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs Linux's /proc")
 	}
@@ -43,7 +42,7 @@ func TestProcessUsageIncludesDescendants(t *testing.T) {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		usage, err := ProcessUsage(cmd.Process.Pid)
+		usage, err := Of(cmd.Process.Pid)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,24 +57,8 @@ func TestProcessUsageIncludesDescendants(t *testing.T) {
 	}
 }
 
-func TestProcessUsageOfAMissingProcessIsAnError(t *testing.T) {
-	if _, err := ProcessUsage(1 << 30); err == nil {
+func TestUsageOfAMissingProcessIsAnError(t *testing.T) {
+	if _, err := Of(1 << 30); err == nil {
 		t.Error("no error")
-	}
-}
-
-func TestDirectorySizeCountsTheBlocksOfAllFilesBelow(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "below"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"a", "below/b"} {
-		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, 1<<20), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	size, err := directorySize(dir)
-	if err != nil || size < 2<<20 || size > 3<<20 {
-		t.Errorf("%d bytes, %v", size, err)
 	}
 }

@@ -1,4 +1,4 @@
-package bench
+package driver
 
 import (
 	"context"
@@ -25,11 +25,11 @@ type channel struct {
 func openChannel(url string) (*channel, error) {
 	conn, err := amqp.Dial(url)
 	if err != nil {
-		return nil, fmt.Errorf("bench: connect: %w", err)
+		return nil, fmt.Errorf("driver: connect: %w", err)
 	}
 	ch, err := conn.Channel()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: open channel: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("driver: open channel: %w", err), conn.Close())
 	}
 	c := &channel{conn: conn, ch: ch, failed: make(chan error, 1), closed: make(chan struct{})}
 	lost := ch.NotifyClose(make(chan *amqp.Error, 1))
@@ -37,7 +37,7 @@ func openChannel(url string) (*channel, error) {
 		select {
 		case reason := <-lost:
 			if reason != nil {
-				c.failed <- fmt.Errorf("bench: channel lost: %w", reason)
+				c.failed <- fmt.Errorf("driver: channel lost: %w", reason)
 			}
 		case <-c.closed:
 		}
@@ -63,19 +63,20 @@ func (c *channel) close() error {
 
 type amqpPublisher struct {
 	*channel
+	to       Route
 	confirms sync.WaitGroup
 }
 
 // OpenPublisher implements Driver.
-func (AMQP091) OpenPublisher(url string, confirmed func(tag uint64, multiple, ack bool)) (Publisher, error) {
+func (AMQP091) OpenPublisher(url string, to Route, confirmed func(tag uint64, multiple, ack bool)) (Publisher, error) {
 	c, err := openChannel(url)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.ch.Confirm(false); err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: confirm.select: %w", err), c.close())
+		return nil, errors.Join(fmt.Errorf("driver: confirm.select: %w", err), c.close())
 	}
-	p := &amqpPublisher{channel: c}
+	p := &amqpPublisher{channel: c, to: to.published()}
 	// amqp091-go takes apart the broker's multiple confirms itself.
 	confirms := c.ch.NotifyPublish(make(chan amqp.Confirmation, 1024))
 	p.confirms.Go(func() {
@@ -86,12 +87,12 @@ func (AMQP091) OpenPublisher(url string, confirmed func(tag uint64, multiple, ac
 	return p, nil
 }
 
-func (p *amqpPublisher) Publish(queue string, persistent bool, body []byte) error {
+func (p *amqpPublisher) Publish(persistent bool, body []byte) error {
 	message := amqp.Publishing{ContentType: "application/octet-stream", Body: body}
 	if persistent {
 		message.DeliveryMode = amqp.Persistent
 	}
-	return p.ch.PublishWithContext(context.Background(), "", queue, false, false, message)
+	return p.ch.PublishWithContext(context.Background(), p.to.Exchange, p.to.Queue, false, false, message)
 }
 
 // Flush does nothing: amqp091-go writes each publish to the socket at once.
@@ -109,17 +110,17 @@ type amqpConsumer struct {
 }
 
 // OpenConsumer implements Driver.
-func (AMQP091) OpenConsumer(url, queue string, prefetch int, deliver func(Delivery)) (Consumer, error) {
+func (AMQP091) OpenConsumer(url string, from Route, prefetch int, deliver func(Delivery)) (Consumer, error) {
 	c, err := openChannel(url)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.ch.Qos(prefetch, 0, false); err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: qos: %w", err), c.close())
+		return nil, errors.Join(fmt.Errorf("driver: qos: %w", err), c.close())
 	}
-	deliveries, err := c.ch.Consume(queue, "", false, false, false, false, nil)
+	deliveries, err := c.ch.Consume(from.Queue, "", false, false, false, false, nil)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: consume: %w", err), c.close())
+		return nil, errors.Join(fmt.Errorf("driver: consume: %w", err), c.close())
 	}
 	consumer := &amqpConsumer{channel: c}
 	consumer.deliveries.Go(func() {

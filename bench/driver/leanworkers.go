@@ -1,4 +1,4 @@
-package bench
+package driver
 
 import (
 	"errors"
@@ -10,36 +10,42 @@ import (
 type leanPublisher struct {
 	*leanConn
 	confirmed  func(tag uint64, multiple, ack bool)
+	exchange   []byte
+	routingKey []byte
 	transient  []byte // encoded properties
 	persistent []byte
 }
 
 // OpenPublisher implements Driver.
-func (Lean) OpenPublisher(url string, confirmed func(tag uint64, multiple, ack bool)) (Publisher, error) {
+func (Lean) OpenPublisher(url string, to Route, confirmed func(tag uint64, multiple, ack bool)) (Publisher, error) {
 	c, err := dialLean(url)
 	if err != nil {
 		return nil, err
 	}
 	c.method(leanChannel, &amqp.ConfirmSelect{})
 	if _, err := call[*amqp.ConfirmSelectOk](c); err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: confirm.select: %w", err), c.conn.Close())
+		return nil, errors.Join(fmt.Errorf("driver: confirm.select: %w", err), c.conn.Close())
 	}
 	properties := amqp.Properties{ContentType: "application/octet-stream"}
-	p := &leanPublisher{leanConn: c, confirmed: confirmed, transient: properties.Append(nil)}
+	to = to.published()
+	p := &leanPublisher{
+		leanConn: c, confirmed: confirmed, transient: properties.Append(nil),
+		exchange: []byte(to.Exchange), routingKey: []byte(to.Queue),
+	}
 	properties.DeliveryMode = 2
 	p.persistent = properties.Append(nil)
 	c.listen(p.onFrame)
 	return p, nil
 }
 
-func (p *leanPublisher) Publish(queue string, persistent bool, body []byte) error {
+func (p *leanPublisher) Publish(persistent bool, body []byte) error {
 	properties := p.transient
 	if persistent {
 		properties = p.persistent
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.out = amqp.AppendPublish(p.out, leanChannel, nil, []byte(queue), false)
+	p.out = amqp.AppendPublish(p.out, leanChannel, p.exchange, p.routingKey, false)
 	p.out = amqp.AppendContent(p.out, leanChannel, p.frameMax, properties, body)
 	if len(p.out) >= leanBuffer {
 		return p.flush()
@@ -55,7 +61,7 @@ func (p *leanPublisher) Flush() error {
 
 func (p *leanPublisher) onFrame(frame amqp.Frame) error {
 	if frame.Type != amqp.FrameMethod {
-		return fmt.Errorf("bench: frame of type %d at a publisher", frame.Type)
+		return fmt.Errorf("driver: frame of type %d at a publisher", frame.Type)
 	}
 	id, arguments, err := amqp.CutMethod(frame.Payload)
 	if err != nil {
@@ -91,18 +97,18 @@ type leanConsumer struct {
 }
 
 // OpenConsumer implements Driver.
-func (Lean) OpenConsumer(url, queue string, prefetch int, deliver func(Delivery)) (Consumer, error) {
+func (Lean) OpenConsumer(url string, from Route, prefetch int, deliver func(Delivery)) (Consumer, error) {
 	c, err := dialLean(url)
 	if err != nil {
 		return nil, err
 	}
 	c.method(leanChannel, &amqp.BasicQos{PrefetchCount: uint16(prefetch)})
 	if _, err := call[*amqp.BasicQosOk](c); err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: qos: %w", err), c.conn.Close())
+		return nil, errors.Join(fmt.Errorf("driver: qos: %w", err), c.conn.Close())
 	}
-	c.method(leanChannel, &amqp.BasicConsume{Queue: queue})
+	c.method(leanChannel, &amqp.BasicConsume{Queue: from.Queue})
 	if _, err := call[*amqp.BasicConsumeOk](c); err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: consume: %w", err), c.conn.Close())
+		return nil, errors.Join(fmt.Errorf("driver: consume: %w", err), c.conn.Close())
 	}
 	consumer := &leanConsumer{leanConn: c, deliver: deliver}
 	c.listen(consumer.onFrame)
@@ -159,14 +165,14 @@ func (c *leanConsumer) take(frame amqp.Frame) error {
 	case amqp.FrameBody:
 		return c.takeBody(frame.Payload)
 	default:
-		return fmt.Errorf("bench: frame of type %d at a consumer", frame.Type)
+		return fmt.Errorf("driver: frame of type %d at a consumer", frame.Type)
 	}
 	return nil
 }
 
 func (c *leanConsumer) takeBody(payload []byte) error {
 	if uint64(len(payload)) > c.missing {
-		return errors.New("bench: a body longer than its header says")
+		return errors.New("driver: a body longer than its header says")
 	}
 	c.missing -= uint64(len(payload))
 	switch {

@@ -1,4 +1,4 @@
-package bench
+package driver
 
 import (
 	"errors"
@@ -50,19 +50,19 @@ type leanConn struct {
 func dialLean(url string) (*leanConn, error) {
 	uri, err := amqp091.ParseURI(url)
 	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("driver: %w", err)
 	}
 	if uri.Scheme != "amqp" {
-		return nil, fmt.Errorf("bench: the lean driver speaks amqp only, not %s", uri.Scheme)
+		return nil, fmt.Errorf("driver: the lean driver speaks amqp only, not %s", uri.Scheme)
 	}
 	conn, err := net.DialTimeout("tcp", net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port)), leanPatience)
 	if err != nil {
-		return nil, fmt.Errorf("bench: connect: %w", err)
+		return nil, fmt.Errorf("driver: connect: %w", err)
 	}
 	c := &leanConn{conn: conn, reader: amqp.NewReader(conn, 128<<10), failed: make(chan error, 1)}
 	err = errors.Join(conn.SetDeadline(time.Now().Add(leanPatience)), c.handshake(uri), conn.SetDeadline(time.Time{}))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: connect: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("driver: connect: %w", err), conn.Close())
 	}
 	return c, nil
 }
@@ -150,13 +150,13 @@ func expect[M amqp.Method](c *leanConn) (M, error) {
 func unexpected(m amqp.Method) error {
 	switch m := m.(type) {
 	case *amqp.ConnectionClose:
-		return fmt.Errorf("bench: the broker closed the connection: %d %s", m.ReplyCode, m.ReplyText)
+		return fmt.Errorf("driver: the broker closed the connection: %d %s", m.ReplyCode, m.ReplyText)
 	case *amqp.ChannelClose:
-		return fmt.Errorf("bench: the broker closed the channel: %d %s", m.ReplyCode, m.ReplyText)
+		return fmt.Errorf("driver: the broker closed the channel: %d %s", m.ReplyCode, m.ReplyText)
 	case *amqp.BasicCancel:
-		return errors.New("bench: the broker cancelled the consumer")
+		return errors.New("driver: the broker cancelled the consumer")
 	default:
-		return fmt.Errorf("bench: unexpected method %T", m)
+		return fmt.Errorf("driver: unexpected method %T", m)
 	}
 }
 
@@ -174,10 +174,10 @@ func (c *leanConn) readAll(handle func(amqp.Frame) error) error {
 	for {
 		frame, err := c.reader.Next()
 		if errors.Is(err, io.EOF) {
-			return errors.New("bench: the broker closed the socket")
+			return errors.New("driver: the broker closed the socket")
 		}
 		if err != nil {
-			return fmt.Errorf("bench: read: %w", err)
+			return fmt.Errorf("driver: read: %w", err)
 		}
 		if frame.Type == amqp.FrameHeartbeat {
 			continue

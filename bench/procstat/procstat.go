@@ -1,11 +1,11 @@
-package bench
+// Package procstat reads from Linux's /proc what processes use: CPU time,
+// memory, and the bytes that they write to disks.
+package procstat
 
 import (
 	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -14,7 +14,7 @@ import (
 // architecture that Go supports.
 const clockTick = 10 * time.Millisecond
 
-// Usage is what a process and its descendants use.
+// Usage is what processes and their descendants use.
 type Usage struct {
 	// CPU is user and system time so far, in steps of 10 ms. It includes
 	// descendants that ended and were waited for.
@@ -22,31 +22,44 @@ type Usage struct {
 	// RSS is the resident memory in bytes, and PeakRSS the largest that it
 	// was (for several processes: the sum of each one's largest).
 	RSS, PeakRSS int64
+	// Written is the bytes that were caused to go to disks so far, -1 where
+	// the system doesn't tell.
+	Written int64
 }
 
-// ProcessUsage adds up the process pid and all its descendants, from Linux's
-// /proc: RabbitMQ's virtual machine is a child of the script that starts it.
-// An error means that pid is gone or that there is no /proc.
-func ProcessUsage(pid int) (Usage, error) {
+func (u *Usage) add(other Usage) {
+	u.CPU += other.CPU
+	u.RSS += other.RSS
+	u.PeakRSS += other.PeakRSS
+	if other.Written < 0 || u.Written < 0 {
+		u.Written = -1
+		return
+	}
+	u.Written += other.Written
+}
+
+// Of adds up the processes and all their descendants: RabbitMQ's virtual
+// machine is a child of the script that starts it. An error means that one is
+// gone or that there is no /proc.
+func Of(pids ...int) (Usage, error) {
 	children, err := processChildren()
 	if err != nil {
 		return Usage{}, err
 	}
-	total, err := oneProcess(pid)
-	if err != nil {
-		return Usage{}, fmt.Errorf("bench: process %d: %w", pid, err)
-	}
-	pending := children[pid]
-	for len(pending) > 0 {
-		child := pending[0]
-		pending = append(pending[1:], children[child]...)
-		usage, err := oneProcess(child)
+	var total Usage
+	for _, pid := range pids {
+		usage, err := One(pid)
 		if err != nil {
-			continue // it ended since it was listed
+			return Usage{}, fmt.Errorf("procstat: process %d: %w", pid, err)
 		}
-		total.CPU += usage.CPU
-		total.RSS += usage.RSS
-		total.PeakRSS += usage.PeakRSS
+		total.add(usage)
+		for pending := children[pid]; len(pending) > 0; pending = pending[1:] {
+			child := pending[0]
+			pending = append(pending, children[child]...)
+			if usage, err := One(child); err == nil { // else it ended since it was listed
+				total.add(usage)
+			}
+		}
 	}
 	return total, nil
 }
@@ -55,7 +68,7 @@ func ProcessUsage(pid int) (Usage, error) {
 func processChildren() (map[int][]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return nil, fmt.Errorf("bench: process usage needs Linux's /proc: %w", err)
+		return nil, fmt.Errorf("procstat: process usage needs Linux's /proc: %w", err)
 	}
 	children := make(map[int][]int)
 	for _, entry := range entries {
@@ -88,7 +101,8 @@ func statFields(pid int) ([][]byte, error) {
 	return fields, nil
 }
 
-func oneProcess(pid int) (Usage, error) {
+// One is the process alone, without its descendants.
+func One(pid int) (Usage, error) {
 	fields, err := statFields(pid)
 	if err != nil {
 		return Usage{}, err
@@ -107,7 +121,27 @@ func oneProcess(pid int) (Usage, error) {
 	}
 	usage.RSS = statusBytes(status, "VmRSS:")
 	usage.PeakRSS = statusBytes(status, "VmHWM:")
+	usage.Written = writtenBytes(pid)
 	return usage, nil
+}
+
+// writtenBytes is write_bytes of /proc/pid/io (proc(5)): what was put into the
+// page cache for a disk, -1 where that may not be read.
+func writtenBytes(pid int) int64 {
+	io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return -1
+	}
+	_, rest, found := bytes.Cut(io, []byte("\nwrite_bytes: "))
+	if !found {
+		return -1
+	}
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	written, err := strconv.ParseInt(string(line), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return written
 }
 
 // statusBytes is a field of /proc/pid/status, which counts in KiB.
@@ -127,22 +161,5 @@ func statusBytes(status []byte, name string) int64 {
 	return kib << 10
 }
 
-// directorySize is the bytes on disk of all files below dir. Files that
-// vanish meanwhile don't count.
-func directorySize(dir string) (int64, error) {
-	var size int64
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			if os.IsNotExist(err) {
-				return nil
-			}
-			return err
-		}
-		info, err := entry.Info()
-		if err == nil {
-			size += diskBytes(info)
-		}
-		return nil
-	})
-	return size, err
-}
+// MiB prints a number of bytes in mebibytes.
+func MiB(n int64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }

@@ -1,4 +1,4 @@
-package bench
+package report
 
 import (
 	"strings"
@@ -18,7 +18,7 @@ func TestAComparisonSetsMediansAndRatiosSideBySide(t *testing.T) {
 	if err := comparison.Write(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"msgs/s  800.00  200.00   4.00", "µs/msg"} {
+	for _, want := range []string{"msgs/s 800 200 4.00 (2.67–9.00)", "µs/msg"} {
 		if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}
