@@ -213,6 +213,16 @@ func (b *Broker) fail(err error) {
 	})
 }
 
+// unreadable is told of an error of reading what is in the log. In a cluster, a
+// log that is damaged ends the broker: the others have what it lacks, and it must
+// neither serve nor lead with what is left. A broker alone has nobody to leave
+// its messages to, and goes on with those that it can read.
+func (b *Broker) unreadable(err error) {
+	if b.cluster != nil && errors.Is(err, log.ErrDamaged) {
+		b.fail(err)
+	}
+}
+
 // Failed receives the error that the broker cannot go on after: the owner is to
 // call Stop.
 func (b *Broker) Failed() <-chan error { return b.failed }

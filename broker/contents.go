@@ -104,6 +104,7 @@ func (r *contentReader) load(g entry.GroupID, index uint64) error {
 	if !ok {
 		var err error
 		if payload, err = group.bodies.read(index, r.buffer); err != nil {
+			r.broker.unreadable(err)
 			return err
 		}
 		r.buffer = payload

@@ -131,6 +131,7 @@ func (s *sending) sendBodies(after uint64) (err error) {
 			err = nil
 			return true
 		} else if err != nil {
+			s.catchup.cluster.broker.unreadable(err)
 			return false
 		}
 		body = e.Payload

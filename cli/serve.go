@@ -68,6 +68,9 @@ func serve(c *cli.Context) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(c.Context), c.Duration("stop-timeout"))
 	defer cancel()
 	err = b.Stop(stopping)
+	if errors.Is(failed, log.ErrDamaged) {
+		return fail(exitDamaged, "see mirrormq log verify; "+damagedHint, "the broker failed: %w", failed)
+	}
 	if failed != nil {
 		return fail(exitFailure, "nothing that was confirmed is lost; repair the cause and start it again", "the broker failed: %w", failed)
 	}

@@ -40,8 +40,8 @@ func TestADiskIsNearlyFull(t *testing.T) {
 	publisher, consumer := r.session(b), r.session(b)
 	queue, err := publisher.QueueDeclare("beside", true, false, false, false, quorum("majority"))
 	r.must(err)
-	r.publish(publisher, queue.Name)
-	r.publish(publisher, queue.Name)
+	r.publish(publisher, queue.Name, []byte("beside"))
+	r.publish(publisher, queue.Name, []byte("beside"))
 
 	r.must(leaveFree(b, limit/2))
 	if told := r.told(publisher); !told.Active || told.Reason != "low on disk" {
@@ -75,7 +75,7 @@ func TestADiskIsNearlyFull(t *testing.T) {
 	if told := r.told(publisher); told.Active {
 		r.fail(fmt.Errorf("the publisher was told %+v", told))
 	}
-	r.publish(publisher, queue.Name)
+	r.publish(publisher, queue.Name, []byte("beside"))
 	r.must(r.load.AwaitFlow(r.ctx, r.cluster.Timeline.now(), r.cluster.Brokers...))
 	r.judge()
 }

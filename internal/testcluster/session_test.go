@@ -27,18 +27,24 @@ func (r *run) session(b *Broker) *session {
 	return &session{channel, connection.NotifyBlocked(make(chan amqp.Blocking, 8))}
 }
 
-// publish publishes a message and waits for its confirm.
-func (r *run) publish(s *session, queue string) {
+// publish publishes messages and waits for their confirms.
+func (r *run) publish(s *session, queue string, bodies ...[]byte) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.ctx, recoverTime)
 	defer cancel()
-	confirm, err := s.PublishWithDeferredConfirmWithContext(ctx, "", queue, false, false,
-		amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte("beside")})
-	r.must(err)
-	ack, err := confirm.WaitContext(ctx)
-	r.must(err)
-	if !ack {
-		r.fail(errors.New("a message was nacked"))
+	var confirms []*amqp.DeferredConfirmation
+	for _, body := range bodies {
+		confirm, err := s.PublishWithDeferredConfirmWithContext(ctx, "", queue, false, false,
+			amqp.Publishing{DeliveryMode: amqp.Persistent, Body: body})
+		r.must(err)
+		confirms = append(confirms, confirm)
+	}
+	for _, confirm := range confirms {
+		ack, err := confirm.WaitContext(ctx)
+		r.must(err)
+		if !ack {
+			r.fail(errors.New("a message was nacked"))
+		}
 	}
 }
 
