@@ -17,7 +17,8 @@ func compareCommand(binary string) *cli.Command {
 		"ours running, and prints how they compare: the medians, their ratios, and the bounds\n" +
 		"of the ratios over the rounds. RabbitMQ is Debian's package with quorum queues, the\n" +
 		"others are part of this program. jetstream is a NATS server's, which syncs its disk\n" +
-		"every two minutes; jetstream-sync is the same with sync: always.\n\nScenarios:\n"
+		"every two minutes; jetstream-sync is the same with sync: always. null is a broker that\n" +
+		"keeps nothing, and so the ceiling of any on this machine with this client.\n\nScenarios:\n"
 	for _, s := range Scenarios() {
 		text += fmt.Sprintf("   %-15s %s\n", s.Name, s.What)
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"log/slog"
+	"net"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,6 +15,17 @@ func peerCommand() *cli.Command {
 	return &cli.Command{
 		Name: "peer", Usage: "serve as a broker to compare with", Hidden: true,
 		Subcommands: []*cli.Command{
+			{
+				Name: "null", Usage: "a broker that keeps nothing: the ceiling of any",
+				Flags: []cli.Flag{&cli.StringFlag{Name: "amqp", Usage: "address for clients"}},
+				Action: func(c *cli.Context) error {
+					listener, err := net.Listen("tcp", c.String("amqp"))
+					if err != nil {
+						return err
+					}
+					return peer.Null(c.Context, listener)
+				},
+			},
 			{
 				Name: "jetstream", Usage: "a NATS server with JetStream",
 				Flags: []cli.Flag{

@@ -54,7 +54,14 @@ func Compare(ctx context.Context, peers []Peer, dir string, scenario Named, roun
 	comparison := report.Comparison{Scenario: scenario.Name, What: scenario.What, Reports: make([][]report.Report, len(peers))}
 	for range rounds {
 		for i, peer := range peers {
-			err := WithCluster(ctx, peer.Program, dir, scenario.Brokers, func(cluster *launch.Cluster) error {
+			if peer.alone && (scenario.Backlog || scenario.KillAfter > 0) {
+				continue // it has no place in the scenario
+			}
+			brokers := scenario.Brokers
+			if peer.alone {
+				brokers = 1
+			}
+			err := WithCluster(ctx, peer.Program, dir, brokers, func(cluster *launch.Cluster) error {
 				result, err := Run(ctx, peer.target(cluster), scenario.Scenario)
 				if errors.Is(err, ErrVerification) && scenario.KillAfter > 0 {
 					err = nil

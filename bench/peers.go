@@ -23,6 +23,9 @@ type Peer struct {
 	Program launch.Program
 	// driver is the one it needs with so many brokers, nil for any of AMQP.
 	driver func(brokers int) driver.Driver
+	// alone says that it forms no clusters: one stands for any number. It keeps
+	// nothing, either.
+	alone bool
 	// leader is which broker leads a queue that was declared at the first.
 	leader func(ctx context.Context, c *launch.Cluster, queue string) (int, error)
 	// fsyncs is nil where it can't be seen.
@@ -30,7 +33,7 @@ type Peer struct {
 }
 
 // PeerNames are what PeerOf knows.
-var PeerNames = []string{"mirrormq", "rabbitmq", "jetstream", "jetstream-sync"}
+var PeerNames = []string{"mirrormq", "rabbitmq", "jetstream", "jetstream-sync", "null"}
 
 // PeerOf is the peer with that name. binary is the path of the mirrormq
 // program, which all but RabbitMQ are part of.
@@ -48,6 +51,8 @@ func PeerOf(name, binary string) (Peer, error) {
 			driver:  func(brokers int) driver.Driver { return driver.JetStream{Replicas: min(brokers, 3)} },
 			leader:  jetStreamLeader,
 		}, nil
+	case "null":
+		return Peer{Program: launch.Null{Binary: binary}, alone: true}, nil
 	default:
 		return Peer{}, fmt.Errorf("bench: unknown broker %q: say %s", name, strings.Join(PeerNames, ", "))
 	}

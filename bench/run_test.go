@@ -59,7 +59,7 @@ func TestAnOpenLoopCountsLatencyFromWhenMessagesWereDue(t *testing.T) {
 		if p95 := result.Confirm.Curve[slices.Index(report.Percentiles, 95)]; p95 < 40*time.Millisecond {
 			t.Errorf("p95 %s: messages that were due in the stall don't show it", p95)
 		}
-		if result.Measured < time.Second || result.Measured > 1100*time.Millisecond {
+		if result.Measured < 990*time.Millisecond || result.Measured > 1100*time.Millisecond {
 			t.Errorf("1000 messages at 1000 a second took %s", result.Measured)
 		}
 	})

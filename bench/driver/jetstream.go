@@ -184,6 +184,9 @@ func (j JetStream) OpenPublisher(url string, to Route, confirmed func(tag uint64
 	if err != nil {
 		return nil, err
 	}
+	if err := c.awaitStream(to.stream()); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	p := &jetStreamPublisher{
 		natsConn: c, subject: to.stream(),
 		pending: make(chan jetstream.PubAckFuture, jetStreamPending), stop: make(chan struct{}),
@@ -198,6 +201,32 @@ func (j JetStream) OpenPublisher(url string, to Route, confirmed func(tag uint64
 		}
 	})
 	return p, nil
+}
+
+// notExpected is the error code of a stream that was published to as another.
+const notExpected = 10060
+
+// awaitStream waits until what is published here reaches the stream: a server
+// learns of a new one some time after the one that made it. What it publishes
+// to find out is refused.
+func (c *natsConn) awaitStream(stream string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), jetStreamPatience)
+	defer cancel()
+	err := retried(ctx, func() error {
+		_, err := c.js.Publish(ctx, stream, nil, jetstream.WithExpectStream(stream+"-other"))
+		var refused *jetstream.APIError
+		if errors.As(err, &refused) && refused.ErrorCode == notExpected {
+			return nil
+		}
+		if err == nil {
+			return errors.New("a message was taken that was not to be")
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("driver: stream %s: %w", stream, err)
+	}
+	return nil
 }
 
 // stream is the one that a route publishes to; its only subject has its name.

@@ -30,6 +30,8 @@ type Figure struct {
 // Figures are what a comparison sets side by side.
 var Figures = []Figure{
 	{"msgs/s", "rate", Report.Rate, "%.0f"},
+	{"confirmed/s", "confirmed_rate", func(r Report) float64 { return whileBoth(r, r.Confirmed) }, "%.0f"},
+	{"consumed/s", "consumed_rate", func(r Report) float64 { return whileBoth(r, r.Consumed) }, "%.0f"},
 	{"fill msgs/s", "fill_rate", func(r Report) float64 { return some(r.FillRate()) }, "%.0f"},
 	{"broker CPU µs/msg", "cpu_us", func(r Report) float64 { return some(microseconds(r.CPUPerMessage())) }, "%.1f"},
 	{"broker CPU, cores", "cores", func(r Report) float64 { return some(r.BrokerCPU.Seconds() / r.Measured.Seconds()) }, "%.2f"},
@@ -44,6 +46,15 @@ var Figures = []Figure{
 	{"written bytes/msg", "written_bytes", Report.WrittenPerMessage, "%.0f"},
 	{"fsyncs/msg", "fsyncs", Report.FsyncsPerMessage, "%.4f"},
 	{"client CPU µs/msg", "load_cpu_us", func(r Report) float64 { return some(microseconds(perMessage(r.LoadCPU, r.through()))) }, "%.1f"},
+}
+
+// whileBoth is the rate of so many messages where publishing and consuming
+// went on at the same time.
+func whileBoth(r Report, messages uint64) float64 {
+	if r.Drained > 0 || r.Measured <= 0 {
+		return -1
+	}
+	return some(float64(messages) / r.Measured.Seconds())
 }
 
 // some makes what can't be 0 when it was measured unknown.
