@@ -20,6 +20,9 @@ const (
 	// maxEarly bounds the messages that are kept for a leader who has yet to
 	// apply what was ordered before it led.
 	maxEarly = 1 << 14
+	// suspendTime is how long a gateway whose link is broken may take to begin
+	// anew, though its broker is there, before others are given what it holds.
+	suspendTime = 5 * time.Second
 )
 
 // attendance is the gateways that a group's leader serves: one for each
@@ -29,13 +32,7 @@ type attendance struct {
 	id   entry.GroupID
 	// living names the brokers whose gateways are to be waited for.
 	living func() []string
-	// serve handles what is not common to all groups; leave lets go of what a
-	// gateway had here; retake does so for one that tells it anew.
-	serve func(*attendant, *wireMessage)
-	// settled is told of what a submission that comes settles or returns.
-	settled func(settledNote)
-	leave   func(*attendant)
-	retake  func(*attendant)
+	host   host
 	// transfer has another broker lead.
 	transfer func(to string) error
 
@@ -50,6 +47,34 @@ type attendance struct {
 	early     []earlyMessage
 }
 
+// host is what a group has beside what is common to all: what it gave to
+// gateways, for their consumers.
+type host interface {
+	serve(*attendant, *wireMessage)
+	// settled is told of what a submission that comes settles or returns.
+	settled(settledNote)
+	// left lets go of what a gateway had, which is gone.
+	left(*attendant)
+	// suspended gives a gateway nothing more: what it has stays its own.
+	suspended(*attendant)
+	// recalled is told that a gateway begins anew, as a, which has what was had,
+	// but for what was lost on the way: it is about to tell. It is suspended
+	// until recovered is told that it has told all, and that what it submitted
+	// again is applied.
+	recalled(a, was *attendant)
+	recovered(*attendant)
+}
+
+// bare is the host of a group that gives nothing away.
+type bare struct{}
+
+func (bare) serve(*attendant, *wireMessage)  {}
+func (bare) settled(settledNote)             {}
+func (bare) left(*attendant)                 {}
+func (bare) suspended(*attendant)            {}
+func (bare) recalled(*attendant, *attendant) {}
+func (bare) recovered(*attendant)            {}
+
 type earlyMessage struct {
 	from   string
 	answer func(*wireMessage) bool
@@ -63,14 +88,21 @@ type attendant struct {
 	session entry.SessionID
 	term    uint64
 	answer  func(*wireMessage) bool
-	gone    bool
-	ended   []ended
-	data    any // of the machine
+	// gone says that nothing is sent to it any more, until, if not zero, how long
+	// it may take to begin anew.
+	gone  bool
+	until time.Time
+	// attached says that it told all it has; behind is what came since, until
+	// what it submitted again is applied.
+	attached bool
+	behind   []*wireMessage
+	ended    []ended
+	data     any // of the host
 }
 
 func newAttendance(l *loop, id entry.GroupID, living func() []string) *attendance {
 	return &attendance{
-		loop: l, id: id, living: living,
+		loop: l, id: id, living: living, host: bare{},
 		transfer: func(string) error { return errOneCopy },
 	}
 }
@@ -85,46 +117,80 @@ func (t *attendance) receive(from string, answer func(*wireMessage) bool, m *wir
 	}
 	a := t.find(from)
 	if m.kind == wireHello && l.term != 0 && m.term == l.term {
-		switch {
-		case a == nil:
-		case a.session == m.session && t.retake != nil:
-			t.renew(a)
-		default:
-			t.dismiss(a)
-		}
-		a = &attendant{attendance: t, name: from, session: m.session, term: l.term, answer: answer}
-		at, _ := t.place(from)
-		t.guests = slices.Insert(t.guests, at, a)
-		a.reply(&wireMessage{kind: wireHello, seq: m.seq})
+		t.greeted(from, answer, m)
 		return
 	}
-	if a == nil || m.term != a.term {
+	if a == nil || a.gone || m.term != a.term {
 		if m.kind == wireHello || m.term == l.term {
 			answer(&wireMessage{kind: wireRefused, group: t.id, term: m.term})
 		}
 		return
 	}
+	switch {
+	case !a.attached:
+		a.serve(m)
+	case len(a.behind) < maxEarly:
+		a.behind = append(a.behind, m)
+	default:
+		t.suspend(a)
+	}
+}
+
+// greeted takes a gateway that begins, or begins anew: then we were slow to
+// answer, or a link lost something.
+func (t *attendance) greeted(from string, answer func(*wireMessage) bool, m *wireMessage) {
+	a := &attendant{attendance: t, name: from, session: m.session, term: t.loop.term, answer: answer}
+	was := t.find(from)
+	if was != nil && was.session != m.session {
+		t.dismiss(was)
+		was = nil
+	}
+	if was != nil {
+		t.remove(was)
+	}
+	at, _ := t.place(from)
+	t.guests = slices.Insert(t.guests, at, a)
+	if was != nil {
+		t.host.recalled(a, was)
+	}
+	a.reply(&wireMessage{kind: wireHello, seq: m.seq})
+}
+
+// serve handles a message of a gateway that has begun.
+func (a *attendant) serve(m *wireMessage) {
 	switch m.kind {
 	case wireSubmit:
 		for _, n := range m.settled {
-			t.settled(n)
+			a.host.settled(n)
 		}
 		a.submit(m)
 	case wireAttached:
-		// What it submitted again is applied first: acks among it.
-		l.after(func() {
-			if !a.gone { // Else it began anew meanwhile.
-				t.arrived(from)
-			}
-		})
+		a.attached = true
+		a.loop.after(a.applied)
 	case wireTransfer:
 		r := wireMessage{kind: wireReply, call: m.call}
-		if err := t.transfer(m.text); err != nil {
+		if err := a.transfer(m.text); err != nil {
 			r.code, r.text = replyFailed, err.Error()
 		}
 		a.reply(&r)
 	default:
-		t.serve(a, m)
+		a.host.serve(a, m)
+	}
+}
+
+// applied goes on with a gateway when what it submitted again is applied, acks
+// among it: all that is not settled by now, and was not told, it never got.
+func (a *attendant) applied() {
+	if a.gone || a.term != a.loop.term {
+		return // It began anew, or with another leader.
+	}
+	a.attached = false
+	a.host.recovered(a)
+	a.arrived(a.name)
+	behind := a.behind
+	a.behind = nil
+	for _, m := range behind {
+		a.receive(a.name, a.answer, m)
 	}
 }
 
@@ -144,9 +210,12 @@ func (t *attendance) place(name string) (at int, found bool) {
 func (a *attendant) reply(m *wireMessage) {
 	if !a.gone {
 		m.group, m.term = a.id, a.term
-		// One that missed a message must get no other: it would take the credit
-		// for what it has as that for what it has not. It is told to begin anew.
-		a.gone = !a.answer(m)
+		// One that missed a message must get no other before it has begun anew,
+		// as it is told: it would take the credit for what it has as that for what
+		// it has not.
+		if !a.answer(m) {
+			a.suspend(a)
+		}
 	}
 }
 
@@ -239,6 +308,22 @@ func (t *attendance) gathering() bool {
 	return false
 }
 
+// broken stops giving things to a broker to which, or from which, a link is
+// broken. Its clients live and have what they have: it tells what that is when it
+// begins anew, which it will.
+func (t *attendance) broken(name string) {
+	if a := t.find(name); a != nil {
+		t.suspend(a)
+	}
+}
+
+func (t *attendance) suspend(a *attendant) {
+	if a.until.IsZero() {
+		a.gone, a.until = true, t.loop.now().Add(suspendTime)
+		t.host.suspended(a)
+	}
+}
+
 // lost lets go of a broker that is gone.
 func (t *attendance) lost(name string) {
 	t.arrived(name)
@@ -249,23 +334,7 @@ func (t *attendance) lost(name string) {
 
 func (t *attendance) dismiss(a *attendant) {
 	t.remove(a)
-	if t.leave != nil {
-		t.leave(a)
-	}
-}
-
-// renew makes room for a gateway that begins anew though it never was away: we
-// were slow to answer, or a link lost something. Its consumers still have what
-// it is about to tell, so nothing is given out until it has: what was returned
-// instead would come twice to clients of a broker that lives.
-func (t *attendance) renew(a *attendant) {
-	t.remove(a)
-	t.retake(a)
-	if t.awaited == nil {
-		t.awaited = make(map[string]bool)
-	}
-	t.awaited[a.name] = true
-	t.until = t.loop.now().Add(gatherTime)
+	t.host.left(a)
 }
 
 func (t *attendance) remove(a *attendant) {
@@ -278,17 +347,32 @@ func (t *attendance) remove(a *attendant) {
 // turn tells the gateways what ended in this round, and does what waited for
 // them to come.
 func (t *attendance) turn() {
+	late := false
 	for _, a := range t.guests {
 		if len(a.ended) > 0 {
 			a.reply(&wireMessage{kind: wireDone, ended: a.ended})
 			a.ended = a.ended[:0]
 		}
+		late = late || !a.until.IsZero() && !t.loop.now().Before(a.until)
+	}
+	if late {
+		t.dismissLate()
 	}
 	if len(t.postponed) > 0 && !t.gathering() {
 		postponed := t.postponed
 		t.postponed = nil
 		for _, f := range postponed {
 			f()
+		}
+	}
+}
+
+// dismissLate lets go of gateways that have not begun anew in time.
+func (t *attendance) dismissLate() {
+	for _, a := range slices.Clone(t.guests) {
+		if !a.until.IsZero() && !t.loop.now().Before(a.until) {
+			t.loop.logger.Warn("a gateway has not begun anew since its link broke", "group", t.loop.name, "broker", a.name)
+			t.dismiss(a)
 		}
 	}
 }

@@ -12,16 +12,20 @@ import (
 
 // guest is what a queue group's leader has of one gateway.
 type guest struct {
-	receiver receiver
-	holders  map[queue.HolderID]struct{}
+	attendant *attendant
+	receiver  receiver
+	holders   map[queue.HolderID]struct{}
+	// recalled are the holders that it had before it began anew, while it tells
+	// what they have; nil else.
+	recalled map[queue.HolderID]*recall
 }
 
 func (g *group) guest(a *attendant) *guest {
 	if a.data == nil {
-		v := &guest{holders: make(map[queue.HolderID]struct{})}
-		v.receiver.deliver = func(deliveries []queue.Delivery) { g.send(a, deliveries) }
+		v := &guest{attendant: a, holders: make(map[queue.HolderID]struct{})}
+		v.receiver.deliver = func(deliveries []queue.Delivery) { g.send(v.attendant, deliveries) }
 		v.receiver.cancelled = func(id queue.ConsumerID) {
-			a.reply(&wireMessage{kind: wireCancelled, consumer: queue.Consumer{ID: id}})
+			v.attendant.reply(&wireMessage{kind: wireCancelled, consumer: queue.Consumer{ID: id}})
 		}
 		a.data = v
 	}
@@ -39,7 +43,8 @@ func (g *group) serve(a *attendant, m *wireMessage) {
 	switch m.kind {
 	case wireAttach:
 		v.holders[m.consumer.Holder] = struct{}{}
-		err := g.attach(m.consumer, &v.receiver, m.ranges)
+		v.told(m.consumer.Holder, m.consumer.Queue, m.ranges)
+		err := g.join(v, m)
 		if err != nil && m.call == 0 {
 			// It was attached to an earlier leader, and its queue is gone.
 			v.receiver.cancelled(m.consumer.ID)
@@ -48,11 +53,13 @@ func (g *group) serve(a *attendant, m *wireMessage) {
 		reply(wireMessage{code: attachCode(err)})
 	case wireHold:
 		v.holders[m.holder] = struct{}{}
+		v.told(m.holder, m.queue, m.ranges)
 		g.dispatcher.Adopt(0, m.holder, m.queue, m.ranges)
 	case wireCredit:
-		g.credit(m.consumer.ID, int(m.n))
+		g.credit(m.consumer.ID, int(m.n), m.ranges)
 	case wireLimit:
 		v.holders[m.holder] = struct{}{}
+		v.told(m.holder, 0, nil)
 		g.dispatcher.HolderLimit(m.holder, uint32(m.n))
 	case wireDetach:
 		g.detach(m.consumer.ID, done)
@@ -75,6 +82,8 @@ func (g *group) serve(a *attendant, m *wireMessage) {
 		g.rejected(m.holder, m.queue, m.ranges, done)
 	}
 }
+
+func (g *group) settled(n settledNote) { g.dispatcher.Settled(n.holder, n.queue, n.ranges) }
 
 func attachCode(err error) uint64 {
 	switch {
@@ -108,44 +117,23 @@ func (g *group) left(a *attendant) {
 	}
 }
 
-// taken forgets a gateway's consumers and has all that they held be ready again,
-// without an op: the gateway is about to tell what of it they have.
-func (g *group) taken(a *attendant) {
-	var back queue.Effects
-	for _, h := range slices.Sorted(maps.Keys(g.guest(a).holders)) {
-		back.Returned = append(back.Returned, g.dispatcher.CloseHolder(h)...)
-		for _, c := range g.holders[h] {
-			delete(g.consumers, c.ID)
-			var unwritten []entry.Range
-			for _, id := range c.unwritten {
-				unwritten = entry.AppendID(unwritten, id)
-			}
-			if len(unwritten) > 0 {
-				back.Returned = append(back.Returned, queue.Change{Queue: c.Queue, Ranges: unwritten})
-			}
-		}
-		delete(g.holders, h)
-	}
-	g.dispatcher.Applied(&back)
-}
-
-// attach adds a consumer, which may hold messages from an earlier leader.
-func (g *group) attach(c queue.Consumer, to *receiver, held []entry.Range) error {
+// attach adds a consumer, which may hold messages from an earlier leader, of
+// which some are still to be written.
+func (g *group) attach(c queue.Consumer, to *receiver, unwritten int, held []entry.Range) error {
 	if err := g.dispatcher.Attach(c); err != nil {
 		return err
 	}
 	a := &attached{Consumer: c, to: to, traffic: g.trafficOf(c.Queue)}
 	g.consumers[c.ID] = a
 	g.holders[c.Holder] = append(g.holders[c.Holder], a)
+	g.dispatcher.Rejoin(c.ID, uint32(unwritten))
 	if len(held) == 0 {
 		return nil
 	}
 	g.dispatcher.Adopt(c.ID, c.Holder, c.Queue, held)
 	if c.NoAck {
 		for _, r := range held {
-			for id := r.First; id <= r.Last; id++ {
-				a.unwritten = append(a.unwritten, id)
-			}
+			a.unwritten.addAll(r)
 		}
 	}
 	return nil
@@ -160,7 +148,7 @@ func (g *group) detach(id queue.ConsumerID, done func()) {
 		return
 	}
 	g.dispatcher.Detach(id)
-	if len(a.unwritten) > 0 {
+	if !a.unwritten.empty() {
 		a.gone = true
 	} else {
 		g.forget(a)
@@ -180,30 +168,19 @@ func (g *group) consumerGone(q entry.QueueID, then func()) {
 	then()
 }
 
-// credit tells that n deliveries of a consumer were written to its socket.
-func (g *group) credit(id queue.ConsumerID, n int) {
+// credit tells that n deliveries of a consumer were written to its socket: those
+// written, of one without acks, which its gateway settles.
+func (g *group) credit(id queue.ConsumerID, n int, written []entry.Range) {
 	g.dispatcher.Credit(id, uint32(n))
 	a := g.consumers[id]
 	if a == nil || !a.NoAck {
 		return
 	}
-	written := a.unwritten[:min(n, len(a.unwritten))]
-	g.settleOwn(a.Queue, written)
-	rest := copy(a.unwritten, a.unwritten[len(written):])
-	a.unwritten = a.unwritten[:rest]
-	if a.gone && rest == 0 {
+	for _, r := range written {
+		a.unwritten.remove(r)
+	}
+	if a.gone && a.unwritten.empty() {
 		g.forget(a)
-	}
-}
-
-// settleOwn proposes the settling of messages, ascending but for requeued ones.
-func (g *group) settleOwn(q entry.QueueID, ids []entry.MessageID) {
-	var ranges []entry.Range
-	for _, id := range ids {
-		ranges = entry.AppendID(ranges, id)
-	}
-	if len(ranges) > 0 {
-		g.own = queue.AppendSettle(g.own, q, ranges)
 	}
 }
 
@@ -269,14 +246,10 @@ func (g *group) closeHolder(h queue.HolderID, done func()) {
 
 // returnUnwritten requeues what a consumer without acks never got.
 func (g *group) returnUnwritten(a *attached) {
-	var ranges []entry.Range
-	for _, id := range a.unwritten {
-		ranges = entry.AppendID(ranges, id)
+	if !a.unwritten.empty() {
+		g.own = queue.AppendReturn(g.own, a.Queue, a.unwritten.list())
 	}
-	if len(ranges) > 0 {
-		g.own = queue.AppendReturn(g.own, a.Queue, ranges)
-	}
-	a.unwritten = nil
+	a.unwritten = heldSet{}
 }
 
 // purge removes the ready messages of a queue.
@@ -306,7 +279,11 @@ func (g *group) purge(q entry.QueueID, reply func(wireMessage)) {
 // dead-letter exchange. done is called when their dead letters are where they
 // go, or the broker stops.
 func (g *group) rejected(h queue.HolderID, id entry.QueueID, ranges []entry.Range, done func()) {
-	g.dispatcher.Settled(h, id, ranges)
+	if g.dispatcher.Settled(h, id, ranges) == 0 {
+		// A gateway that began anew asks again for what is on its way already.
+		g.afterDeaths(id, done)
+		return
+	}
 	var q *topology.Queue
 	g.view(func(s *topology.State) { q = s.QueueByID(id) })
 	if q == nil {

@@ -79,7 +79,8 @@ type core interface {
 //	submit(s *submission)      what it settles is in settled: the prefetch is free at once
 //	attach(c queue.Consumer, to *receiver, done func(error))   done on the group's goroutine, before the first delivery
 //	detach(id queue.ConsumerID, done func())                    after done no delivery comes
-//	credit(id queue.ConsumerID, n int)                          n deliveries were written to the socket
+//	credit(id queue.ConsumerID, n int, written []entry.Range)   n deliveries were written to the socket: those, of a
+//	      consumer without acks, which settles them
 //	limit(h queue.HolderID, prefetch uint32)                    basic.qos global=true
 //	get(q entry.QueueID, h queue.HolderID, noAck bool, done func(getReply))   call reply.written, if set, after the write
 //	deadLetter(h queue.HolderID, q *topology.Queue, ranges []entry.Range, done func())

@@ -303,9 +303,6 @@ func (c *cluster) refuseAgain() {
 	c.mu.Unlock()
 	for _, to := range slices.Sorted(maps.Keys(refuse)) {
 		for _, g := range slices.Sorted(maps.Keys(refuse[to])) {
-			if l, t := c.broker.attendance(g); t != nil {
-				l.call(func() { t.lost(to) })
-			}
 			c.answer(to, &wireMessage{kind: wireRefused, group: g, term: refuse[to][g]})
 		}
 	}
@@ -329,7 +326,7 @@ func (c *cluster) LinkReset(class backbone.Class, from string) {
 	c.starting.Wait()
 	switch class {
 	case backbone.Gateway:
-		c.leave(from)
+		c.suspend(from)
 		c.anew(from)
 	case backbone.Transfer:
 		c.catchup.lost(from)
@@ -348,7 +345,7 @@ func (c *cluster) LinkBroken(class backbone.Class, to string) {
 	case backbone.Transfer:
 		c.catchup.lost(to)
 	case backbone.Gateway:
-		c.leave(to)
+		c.suspend(to)
 		for _, w := range c.broker.gateways {
 			w.broken(to)
 		}
@@ -369,6 +366,11 @@ func (c *cluster) LinkWritable(class backbone.Class, to string) {
 // leave lets go of what a broker's gateways have here.
 func (c *cluster) leave(name string) {
 	c.broker.eachAttendance(func(l *loop, t *attendance) { l.call(func() { t.lost(name) }) })
+}
+
+// suspend gives a broker's gateways nothing more until they begin anew.
+func (c *cluster) suspend(name string) {
+	c.broker.eachAttendance(func(l *loop, t *attendance) { l.call(func() { t.broken(name) }) })
 }
 
 // anew has our gateways tell a broker everything again.

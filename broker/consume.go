@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
+	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/internal/topology"
 	"github.com/mirrormq/mirrormq/queue"
 )
@@ -34,9 +35,11 @@ type subscriber struct {
 	written func()
 
 	// link is the credit it was attached with. The rest is the writer's:
-	// deliveries written since the last credit, and whether it is in its list.
+	// deliveries written since the last credit, which those are without acks, and
+	// whether it is in its list.
 	link       int
 	uncredited int
+	unsettled  []entry.Range
 	listed     bool
 }
 

@@ -73,9 +73,10 @@ type underway struct {
 type follower struct {
 	queue.Consumer
 	to *receiver
-	// unwritten are, of a consumer without acks, those not written to its
-	// socket yet.
-	unwritten []entry.MessageID
+	// given are the deliveries to it that were not yet credited; unwritten are,
+	// of a consumer without acks, those not written to its socket yet.
+	given     int
+	unwritten heldSet
 	// gone says that it is detached while some of those are still to be written.
 	gone bool
 }
@@ -91,9 +92,6 @@ type holding struct {
 type gatewayCall struct {
 	message wireMessage
 	answer  func(*wireMessage) // nil message: the broker stops
-	// once says that the next leader need not be asked again, since it is told
-	// in other ways: an attach.
-	once bool
 }
 
 func newGateway(id entry.GroupID, session entry.SessionID, voters int, logger *slog.Logger) *gateway {
@@ -111,11 +109,18 @@ func newGateway(id entry.GroupID, session entry.SessionID, voters int, logger *s
 // says so, whoever that is then.
 func (w *gateway) submit(s *submission) {
 	w.mu.Lock()
-	if err := w.mu.err; err != nil {
-		w.mu.Unlock()
-		s.finish(outcome{err: err})
-		return
+	err := w.mu.err
+	if err == nil {
+		w.submitLocked(s)
 	}
+	w.mu.Unlock()
+	if err != nil {
+		s.finish(outcome{err: err})
+	}
+}
+
+// submitLocked is called with mu held, before the broker stops.
+func (w *gateway) submitLocked(s *submission) {
 	w.mu.seq++
 	s.session, s.seq = w.session, w.mu.seq
 	s.weak = s.quorum == replicate.QuorumLeader && w.voters > 1 || s.quorum > 1 && int(s.quorum) <= w.voters/2
@@ -126,7 +131,6 @@ func (w *gateway) submit(s *submission) {
 	if w.mu.greeted {
 		w.sendSubmission(s, s.settled)
 	}
-	w.mu.Unlock()
 }
 
 // sendSubmission tells the leader of a submission and, in the same message, who
@@ -228,7 +232,7 @@ func (w *gateway) trim() {
 
 // ask makes a call and returns its number. answer is called once, with nil when
 // the broker stops.
-func (w *gateway) ask(m wireMessage, once bool, answer func(*wireMessage)) uint64 {
+func (w *gateway) ask(m wireMessage, answer func(*wireMessage)) uint64 {
 	w.mu.Lock()
 	if w.mu.err != nil {
 		w.mu.Unlock()
@@ -236,13 +240,13 @@ func (w *gateway) ask(m wireMessage, once bool, answer func(*wireMessage)) uint6
 		return 0
 	}
 	defer w.mu.Unlock()
-	return w.askLocked(m, once, answer)
+	return w.askLocked(m, answer)
 }
 
-func (w *gateway) askLocked(m wireMessage, once bool, answer func(*wireMessage)) uint64 {
+func (w *gateway) askLocked(m wireMessage, answer func(*wireMessage)) uint64 {
 	w.mu.nextCall++
 	m.call = w.mu.nextCall
-	w.mu.calls[m.call] = &gatewayCall{m, answer, once}
+	w.mu.calls[m.call] = &gatewayCall{m, answer}
 	w.mu.order = append(w.mu.order, m.call)
 	if len(w.mu.order) > 2*len(w.mu.calls)+64 {
 		w.mu.order = slices.DeleteFunc(w.mu.order, func(n uint64) bool { return w.mu.calls[n] == nil })

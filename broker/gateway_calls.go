@@ -21,7 +21,7 @@ func (w *gateway) attach(c queue.Consumer, to *receiver, done func(error)) {
 		done(err)
 		return
 	}
-	w.askLocked(wireMessage{kind: wireAttach, consumer: c}, false, func(m *wireMessage) {
+	w.askLocked(wireMessage{kind: wireAttach, consumer: c}, func(m *wireMessage) {
 		err := attachError(m)
 		if err != nil {
 			w.mu.Lock()
@@ -51,9 +51,9 @@ func attachError(m *wireMessage) error {
 // detach removes a consumer. After done no delivery comes; what was given to
 // it stays with its holder.
 func (w *gateway) detach(id queue.ConsumerID, done func()) {
-	w.ask(wireMessage{kind: wireDetach, consumer: queue.Consumer{ID: id}}, false, func(*wireMessage) {
+	w.ask(wireMessage{kind: wireDetach, consumer: queue.Consumer{ID: id}}, func(*wireMessage) {
 		w.mu.Lock()
-		if f := w.mu.consumers[id]; f != nil && len(f.unwritten) > 0 {
+		if f := w.mu.consumers[id]; f != nil && !f.unwritten.empty() {
 			f.gone = true
 		} else {
 			delete(w.mu.consumers, id)
@@ -63,47 +63,36 @@ func (w *gateway) detach(id queue.ConsumerID, done func()) {
 	})
 }
 
-// credit tells that n deliveries of a consumer were written to the socket.
-func (w *gateway) credit(id queue.ConsumerID, n int) {
+// credit tells that n deliveries of a consumer were written to the socket: those
+// written, of one without acks, which settles them. Whatever link breaks and
+// whoever leads then, they are told of as unwritten or their settling is on its
+// way.
+func (w *gateway) credit(id queue.ConsumerID, n int, written []entry.Range) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	f := w.mu.consumers[id]
-	var settled *submission
-	if f != nil && f.NoAck {
-		settled = w.written(f, n)
+	if f == nil || w.mu.err != nil {
+		return
 	}
-	w.toLeader(&wireMessage{kind: wireCredit, consumer: queue.Consumer{ID: id}, n: uint64(n)})
-	w.mu.Unlock()
-	if settled != nil {
-		w.submit(settled)
+	f.given -= min(n, f.given)
+	if f.NoAck && len(written) > 0 {
+		w.wrote(f, written)
 	}
+	w.toLeader(&wireMessage{kind: wireCredit, consumer: queue.Consumer{ID: id}, n: uint64(n), ranges: written})
 }
 
-// written notes that n deliveries of a consumer without acks are written. Its
-// leader settles them; where the consumer is gone a new leader would know
-// nothing of it, so the settling is returned, to be submitted. Called with mu
-// held.
-func (w *gateway) written(f *follower, n int) (settled *submission) {
-	var ranges []entry.Range
-	done := f.unwritten[:min(n, len(f.unwritten))]
-	for _, message := range done {
-		ranges = entry.AppendID(ranges, message)
+// wrote settles what was written for a consumer without acks. Called with mu held.
+func (w *gateway) wrote(f *follower, written []entry.Range) {
+	for _, r := range written {
+		f.unwritten.remove(r)
 	}
-	f.unwritten = f.unwritten[:copy(f.unwritten, f.unwritten[len(done):])]
-	if f.gone && len(f.unwritten) == 0 {
+	if f.gone && f.unwritten.empty() {
 		delete(w.mu.consumers, f.ID)
 	}
-	if f.gone && len(ranges) > 0 {
-		return &submission{
-			ops: queue.AppendSettle(takeOps(), f.Queue, ranges), lasting: true,
-			settled: []settledNote{{f.Holder, f.Queue, ranges}},
-		}
-	}
-	if v := w.mu.holders[f.Holder]; v != nil {
-		for _, r := range ranges {
-			v.remove(f.Queue, r)
-		}
-	}
-	return nil
+	w.submitLocked(&submission{
+		ops: queue.AppendSettle(takeOps(), f.Queue, written), lasting: true,
+		settled: []settledNote{{f.Holder, f.Queue, written}},
+	})
 }
 
 // limit is basic.qos with global=true: prefetch shared by all of a holder's
@@ -153,7 +142,15 @@ const keptQueues = 16
 // get takes one message for a holder. With noAck the message is settled once
 // the reply's written is called.
 func (w *gateway) get(q entry.QueueID, h queue.HolderID, noAck bool, done func(getReply)) {
-	w.ask(wireMessage{kind: wireGet, queue: q, holder: h}, false, func(m *wireMessage) {
+	w.mu.Lock()
+	if w.mu.err != nil {
+		w.mu.Unlock()
+		done(getReply{err: errStopping})
+		return
+	}
+	defer w.mu.Unlock()
+	w.holding(h) // A leader that is told anew has to know that it is there.
+	w.askLocked(wireMessage{kind: wireGet, queue: q, holder: h}, func(m *wireMessage) {
 		switch {
 		case m == nil:
 			done(getReply{err: errStopping})
@@ -205,7 +202,7 @@ func (w *gateway) hold(d *queue.Delivery, got bool) {
 // dead-letter exchange. done is called when their dead letters are where they
 // go, or the broker stops.
 func (w *gateway) deadLetter(h queue.HolderID, q *topology.Queue, ranges []entry.Range, done func()) {
-	w.ask(wireMessage{kind: wireDeadLetter, holder: h, queue: q.ID, ranges: ranges}, false, func(*wireMessage) {
+	w.ask(wireMessage{kind: wireDeadLetter, holder: h, queue: q.ID, ranges: ranges}, func(*wireMessage) {
 		w.mu.Lock()
 		if v := w.mu.holders[h]; v != nil {
 			for _, r := range ranges {
@@ -237,7 +234,7 @@ func (w *gateway) closeHolder(h queue.HolderID, done func()) {
 	unanswered := w.withdraw(h)
 	told := w.mu.greeted
 	if told {
-		w.askLocked(wireMessage{kind: wireClose, holder: h}, true, func(*wireMessage) { done() })
+		w.askLocked(wireMessage{kind: wireClose, holder: h}, func(*wireMessage) { done() })
 	}
 	w.mu.Unlock()
 	for _, c := range unanswered {
@@ -340,7 +337,7 @@ func (w *gateway) purge(ctx context.Context, q entry.QueueID) (uint64, error) {
 // is taken back: a leader who comes later is not asked any more.
 func (w *gateway) await(ctx context.Context, m wireMessage) (*wireMessage, error) {
 	answered := make(chan *wireMessage, 1)
-	number := w.ask(m, false, func(m *wireMessage) { answered <- m })
+	number := w.ask(m, func(m *wireMessage) { answered <- m })
 	select {
 	case answer := <-answered:
 		if answer == nil {

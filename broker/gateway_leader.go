@@ -138,12 +138,10 @@ func (w *gateway) tellHeld() {
 		if f.gone {
 			continue // What it has yet to write is told as its holder's.
 		}
-		m := &wireMessage{kind: wireAttach, call: attaching[id], consumer: f.Consumer}
+		m := &wireMessage{kind: wireAttach, call: attaching[id], consumer: f.Consumer, n: uint64(f.given)}
 		switch v := w.mu.holders[f.Holder]; {
 		case f.NoAck:
-			for _, message := range f.unwritten {
-				m.ranges = entry.AppendID(m.ranges, message)
-			}
+			m.ranges = slices.Clone(f.unwritten.list())
 		case v != nil && v.by[f.Queue] == id && v.queues[f.Queue] != nil:
 			m.ranges = slices.Clone(v.queues[f.Queue].list())
 			if told[f.Holder] == nil {
@@ -155,7 +153,7 @@ func (w *gateway) tellHeld() {
 	}
 	for _, h := range slices.Sorted(maps.Keys(w.mu.holders)) {
 		v := w.mu.holders[h]
-		if v.limit > 0 {
+		if _, any := told[h]; v.limit > 0 || !any { // That it is there has to be told.
 			w.toLeader(&wireMessage{kind: wireLimit, holder: h, n: uint64(v.limit)})
 		}
 		for _, q := range slices.Sorted(maps.Keys(v.queues)) {
@@ -240,8 +238,9 @@ func (w *gateway) deliver(m *wireMessage) {
 		}
 		w.hold(d, false)
 		if f.NoAck {
-			f.unwritten = append(f.unwritten, d.Message)
+			f.unwritten.add(d.Message)
 		}
+		f.given++
 		if len(m.bodies) > 0 {
 			w.mu.bodies[d.Ref] = m.bodies[i]
 		}

@@ -81,9 +81,9 @@ type attached struct {
 	// are still to be written.
 	gone bool
 	// unwritten are the messages of a consumer without acks that were given to
-	// its connection and not yet written to its socket: they are settled when
-	// they are, and returned if they never are.
-	unwritten []entry.MessageID
+	// its connection and not yet written to its socket: its gateway settles them
+	// when they are, and they are returned if they never are.
+	unwritten heldSet
 	// traffic is its queue's.
 	traffic *queueTraffic
 }
@@ -98,8 +98,7 @@ func newGroup(id entry.GroupID, l *loop, state *queue.Machine, counts *counters,
 	g.waiting.L = new(sync.Mutex)
 	g.applied.Store(state.Applied())
 	g.attendance = newAttendance(l, id, living)
-	g.attendance.settled = func(n settledNote) { g.dispatcher.Settled(n.holder, n.queue, n.ranges) }
-	g.attendance.serve, g.attendance.leave, g.attendance.retake = g.serve, g.left, g.taken
+	g.attendance.host = g
 	return g
 }
 
@@ -292,7 +291,7 @@ func (g *group) here(name string) bool { return name == g.self }
 func (g *group) deliver(d queue.Delivery) {
 	a := g.consumers[d.Consumer]
 	if d.NoAck {
-		a.unwritten = append(a.unwritten, d.Message)
+		a.unwritten.add(d.Message)
 		a.traffic.deliveredNoAck++
 	} else {
 		a.traffic.delivered++

@@ -20,6 +20,12 @@ func (s *heldSet) empty() bool { return s.head == len(s.ranges) }
 // list returns the ranges; they are the set's.
 func (s *heldSet) list() []entry.Range { return s.ranges[s.head:] }
 
+// has reports whether an id is in.
+func (s *heldSet) has(id entry.MessageID) bool {
+	at := s.search(id)
+	return at < len(s.ranges) && s.ranges[at].First <= id
+}
+
 // add puts an id in.
 func (s *heldSet) add(id entry.MessageID) {
 	n := len(s.ranges)
@@ -34,6 +40,13 @@ func (s *heldSet) add(id entry.MessageID) {
 			return
 		}
 		s.ranges = slices.Insert(s.ranges, at, entry.Range{First: id, Last: id})
+	}
+}
+
+// addAll puts the ids of a range in.
+func (s *heldSet) addAll(r entry.Range) {
+	for id := r.First; id <= r.Last; id++ {
+		s.add(id)
 	}
 }
 

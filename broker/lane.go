@@ -22,7 +22,7 @@ type queueGroup interface {
 	submit(*submission)
 	attach(queue.Consumer, *receiver, func(error))
 	detach(queue.ConsumerID, func())
-	credit(queue.ConsumerID, int)
+	credit(queue.ConsumerID, int, []entry.Range)
 	limit(queue.HolderID, uint32)
 	get(entry.QueueID, queue.HolderID, bool, func(getReply))
 	deadLetter(queue.HolderID, *topology.Queue, []entry.Range, func())

@@ -23,8 +23,10 @@ type simBroker struct {
 	incarnation int
 	disk        *simDisk
 	process     *simProcess // nil while it is down
-	// disturbed is when something last came between it and others.
-	disturbed time.Duration
+	// disturbed is when others last had reason to give up what it holds: one of
+	// them lost it, it stood still, or ways to it were cut. bumpy is when a link
+	// last lost something: that must cost nothing while the leader stays.
+	disturbed, bumpy time.Duration
 }
 
 // simProcess is one life of a broker: the real thing but for its disk, network

@@ -132,7 +132,7 @@ type simChannel struct {
 	unacked   int
 	drains    bool
 	closed    bool
-	order     map[string]uint64
+	order     map[string]simPlace
 }
 
 type simConsumer struct {
@@ -145,7 +145,7 @@ func (ch *simChannel) String() string { return ch.name + "@" + ch.p.of.name }
 func (p *simProcess) newChannel() *simChannel {
 	s := p.s
 	s.channels++
-	ch := &simChannel{p: p, name: fmt.Sprintf("c%d", s.channels), holder: p.broker.newHolder(), order: make(map[string]uint64)}
+	ch := &simChannel{p: p, name: fmt.Sprintf("c%d", s.channels), holder: p.broker.newHolder(), order: make(map[string]simPlace)}
 	ch.receiver.deliver = ch.deliver
 	ch.receiver.cancelled = func(id queue.ConsumerID) { s.fatalf("%s: consumer %d is cancelled", ch, id) }
 	s.clients = append(s.clients, ch)
@@ -178,7 +178,7 @@ func (ch *simChannel) waits() string {
 	return ""
 }
 
-// disturbed reports whether something came between the broker and others since.
+// disturbed reports whether others may have given up what the broker holds since.
 func (ch *simChannel) disturbed(since time.Duration) bool {
 	return ch.p.dead || ch.p.of.disturbed >= since
 }
@@ -250,12 +250,13 @@ func (ch *simChannel) readable(d queue.Delivery) bool {
 // written is what happens when a delivery is in the socket.
 func (ch *simChannel) written(d queue.Delivery) {
 	ch.check(d)
-	ch.p.gateway().credit(d.Consumer, 1)
 	if d.NoAck {
 		ch.p.s.model.queues[d.Queue].messages[d.Message].seen = true
 		ch.p.s.model.letGo(ch, d.Queue, d.Message)
+		ch.p.gateway().credit(d.Consumer, 1, []entry.Range{{First: d.Message, Last: d.Message}})
 		return
 	}
+	ch.p.gateway().credit(d.Consumer, 1, nil)
 	ch.process(d)
 }
 
@@ -328,7 +329,7 @@ func (ch *simChannel) act() {
 		ch.get()
 	case s.chance(s.plan.purges) && s.chance(10):
 		ch.calls++
-		ch.p.gateway().ask(wireMessage{kind: wirePurge, queue: s.queues[s.random.IntN(len(s.queues))]}, false, func(*wireMessage) { ch.calls-- })
+		ch.p.gateway().ask(wireMessage{kind: wirePurge, queue: s.queues[s.random.IntN(len(s.queues))]}, func(*wireMessage) { ch.calls-- })
 	}
 }
 
@@ -407,7 +408,7 @@ func (s *simulation) done() string {
 		})
 		if !drains {
 			s.channels++
-			ch := &simChannel{p: p, name: fmt.Sprintf("c%d", s.channels), holder: p.broker.newHolder(), order: make(map[string]uint64), drains: true}
+			ch := &simChannel{p: p, name: fmt.Sprintf("c%d", s.channels), holder: p.broker.newHolder(), order: make(map[string]simPlace), drains: true}
 			ch.receiver.deliver, ch.receiver.cancelled = ch.deliver, func(queue.ConsumerID) {}
 			s.clients = append(s.clients, ch)
 			ch.consume(q, false)

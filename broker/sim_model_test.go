@@ -55,6 +55,9 @@ type simMessage struct {
 	holds   []simHold
 }
 
+// simPlace is a publisher's number, and the term in which it came.
+type simPlace struct{ n, term uint64 }
+
 // simExcuse is how long the consequences of trouble last.
 const simExcuse = 3 * time.Second
 
@@ -250,7 +253,7 @@ func (m *simModel) delivered(ch *simChannel, d queue.Delivery, term uint64) {
 	s.tell("%s gets %d/%d %s redelivered %v in term %d", ch, d.Queue, d.Message, message.content, d.Redelivered, term)
 	excused := stale || message.given > 0 && s.troubled+simExcuse >= message.first
 	for _, h := range message.holds {
-		excused = excused || h.by.disturbed(h.at)
+		excused = excused || h.by.disturbed(h.at) || h.term != term && h.by.p.of.bumpy >= h.at
 	}
 	for _, h := range message.holds {
 		if h.by.closed || excused {
@@ -286,10 +289,12 @@ func (m *simModel) ordered(ch *simChannel, message *simMessage, d queue.Delivery
 	publisher, number, _ := strings.Cut(message.content, "/")
 	n, _ := strconv.ParseUint(number, 10, 64)
 	key := fmt.Sprint(d.Consumer, d.Queue, publisher)
-	if last := ch.order[key]; n < last && d.Consumer != 0 {
-		m.s.fatalf("%s gets %s of queue %d behind %d", ch, message.content, d.Queue, last)
+	// What was lost on the way from one leader, the next one gives to anybody.
+	last := ch.order[key]
+	if bumpy := last.term != message.term && m.s.bumpy+simExcuse >= m.s.now; n < last.n && d.Consumer != 0 && !bumpy {
+		m.s.fatalf("%s gets %s of queue %d behind %d", ch, message.content, d.Queue, last.n)
 	}
-	ch.order[key] = n
+	ch.order[key] = simPlace{n, message.term}
 }
 
 // let go says that a channel has given a message back or settled it.

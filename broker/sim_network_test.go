@@ -187,7 +187,12 @@ func (b *simBackbone) down(name, why string) {
 	b.p.broker.cluster.PeerDown(name)
 }
 
-// disturb notes that what is between two brokers is not as if nothing had been.
+// bump notes that a link to or from another broker, which may live, lost something.
+func (b *simBackbone) bump(name string) {
+	b.s.broker(name).bumpy, b.p.of.bumpy, b.s.bumpy = b.s.now, b.s.now, b.s.now
+}
+
+// disturb notes that one broker lost another.
 func (b *simBackbone) disturb(name string) {
 	b.s.broker(name).disturbed = b.s.now
 	if !b.s.died(name) { // else who lives is not to blame
@@ -207,7 +212,7 @@ func (b *simBackbone) renew(key simLinkKey, down bool) {
 	}
 	if tell {
 		b.s.tell("%s: link %v to %s is broken", b.p.of.name, key.class, key.name)
-		b.disturb(key.name)
+		b.bump(key.name)
 		b.p.broker.cluster.LinkBroken(key.class, key.name)
 	}
 }
@@ -284,7 +289,7 @@ func (b *simBackbone) arrives(from *simProcess, class backbone.Class, life, numb
 		b.ack(class, from, life, l.next-1)
 		if reset {
 			b.s.tell("%s: link %v from %s is reset", b.p.of.name, class, from.of.name)
-			b.disturb(from.of.name)
+			b.bump(from.of.name)
 			b.p.broker.cluster.LinkReset(class, from.of.name)
 		}
 		return
@@ -386,7 +391,7 @@ func (b *simBackbone) admit(l *simOut) error {
 		s.counts.full++
 		l.fullUntil = s.now + s.between(0, 100*time.Millisecond)
 		s.tell("link from %s to %s is full", b.p.of.name, l.to.name)
-		b.disturb(l.to.name)
+		b.bump(l.to.name)
 	}
 	if s.now < l.fullUntil && !s.calm {
 		return backbone.ErrFull

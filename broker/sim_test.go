@@ -46,9 +46,11 @@ type simulation struct {
 	// calm says that nothing bad happens any more, ending that clients begin
 	// nothing new.
 	calm, ending, populated bool
-	// troubled is when links between living brokers last failed, or one of them
+	// troubled is when living brokers last lost one another, or one of them
 	// stood still: then what one holds may be given to another, marked.
 	troubled time.Duration
+	// bumpy is when a link last lost something.
+	bumpy time.Duration
 
 	publishers, channels uint64 // number them
 	clients              []simClient

@@ -44,7 +44,6 @@ type topologyGroup struct {
 
 func newTopologyGroup(l *loop, state *topology.State, living func() []string) *topologyGroup {
 	g := &topologyGroup{loop: l, attendance: newAttendance(l, entry.Topology, living), use: newQuorumUse(state)}
-	g.attendance.serve = func(*attendant, *wireMessage) {}
 	g.mu.state = state
 	g.applied.L = &g.mu
 	l.machine = g

@@ -149,6 +149,7 @@ func (w *writer) delivery(d *delivery) error {
 		w.buffer = amqp.AppendDeliver(w.buffer, channel.number, to.tag, tag, d.redelivered, content.Exchange, content.RoutingKey)
 		w.creditOne(to)
 		if to.noAck {
+			to.unsettled = entry.AppendID(to.unsettled, d.message)
 			w.noAck++
 		} else {
 			w.delivered++
@@ -288,8 +289,8 @@ func (w *writer) credit() {
 		w.credited[i] = nil
 		to.listed = false
 		if to.noAck || to.uncredited >= to.link/4 {
-			to.held.lane.group.credit(to.id, to.uncredited)
-			to.uncredited = 0
+			to.held.lane.group.credit(to.id, to.uncredited, to.unsettled)
+			to.uncredited, to.unsettled = 0, nil
 		}
 	}
 	w.credited = w.credited[:0]

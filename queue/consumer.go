@@ -35,10 +35,11 @@ type consumer struct {
 	held      uint32 // deliveries not settled, without those of NoAck
 	unwritten uint32 // deliveries not in the socket
 	get       bool
-	detached  bool // gone, but its holder still has some of its deliveries
-	woken     bool // see holder.blocked
-	inHolder  int  // its place in holder.members
-	inOutlet  int  // its place in outlet.members
+	detached  bool     // gone, but its holder still has some of its deliveries
+	woken     bool     // see holder.blocked
+	lost      []uint64 // of a get: answers that never arrived
+	inHolder  int      // its place in holder.members
+	inOutlet  int      // its place in outlet.members
 
 	// It stands in line while its own limits allow one more delivery: in the
 	// ring of its priority, or, found with its holder's limit used up, in
@@ -49,7 +50,7 @@ type consumer struct {
 
 // willing tells whether its own limits allow one more delivery.
 func (c *consumer) willing() bool {
-	return !c.detached && !c.get &&
+	return !c.detached && !c.get && !c.holder.suspended &&
 		(c.Link == 0 || c.unwritten < c.Link) &&
 		(c.NoAck || c.Prefetch == 0 || c.held < c.Prefetch)
 }
@@ -62,6 +63,8 @@ type holder struct {
 	members []*consumer // attached, or with something held
 	gets    map[*outlet]*consumer
 	closing bool
+	// suspended says that its consumers get nothing: see Dispatcher.Suspend.
+	suspended bool
 
 	// blocked has the consumers that were in turn, with a message there, when
 	// the limit was used up. Each delivery that is settled wakes one of them;

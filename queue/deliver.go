@@ -97,6 +97,11 @@ func (d *Dispatcher) deliver(o *outlet, c *consumer, id uint64, r record, noAck 
 		o.dirty = true
 		d.dirty = append(d.dirty, o)
 	}
+	return describe(o, c, id, r)
+}
+
+// describe is the delivery of a message to a consumer; NoAck is as it attached.
+func describe(o *outlet, c *consumer, id uint64, r record) Delivery {
 	return Delivery{
 		Consumer:    c.ID,
 		Holder:      c.Holder,
@@ -105,7 +110,7 @@ func (d *Dispatcher) deliver(o *outlet, c *consumer, id uint64, r record, noAck 
 		Ref:         entry.Ref{Index: r.index(), Offset: r.offset, Size: r.size},
 		Deliveries:  r.deliveries(),
 		Redelivered: r.deliveries() > 0 || id <= o.mark,
-		NoAck:       noAck,
+		NoAck:       c.NoAck,
 	}
 }
 
@@ -119,9 +124,15 @@ func (d *Dispatcher) Get(q entry.QueueID, h HolderID, noAck bool) (delivery Deli
 		return Delivery{}, 0, false
 	}
 	d.expire(o, math.MaxInt)
+	if c := d.holder(h).gets[o]; c != nil && !noAck {
+		if id, r, ok := c.found(); ok {
+			return describe(o, c, id, r), o.ready(), true
+		}
+	}
 	id, r, ok := o.peek()
 	if ok {
 		delivery = d.deliver(o, d.getter(d.holder(h), o), id, r, noAck)
+		delivery.NoAck = noAck
 	}
 	if o.source.expires() {
 		d.arm(o)

@@ -24,6 +24,8 @@ type dispatchTwin struct {
 	specs    map[ConsumerID]Consumer
 	link     map[ConsumerID]uint32
 	limits   map[HolderID]uint32
+	away     map[HolderID]bool
+	lost     map[HolderID]map[entry.QueueID][]entry.MessageID // answers to Get that never arrived
 	nextID   ConsumerID
 	now      int64
 	offered  map[entry.QueueID]entry.MessageID   // the newest at the last Expired
@@ -50,6 +52,7 @@ func newDispatchTwin(m *Machine) *dispatchTwin {
 func (w *dispatchTwin) lead() {
 	w.d = NewDispatcher(w.m)
 	w.specs, w.link, w.limits = map[ConsumerID]Consumer{}, map[ConsumerID]uint32{}, map[HolderID]uint32{}
+	w.away, w.lost = map[HolderID]bool{}, map[HolderID]map[entry.QueueID][]entry.MessageID{}
 	w.marks = map[entry.QueueID]entry.MessageID{}
 	w.offered, w.passed = map[entry.QueueID]entry.MessageID{}, map[entry.QueueID][]entry.MessageID{}
 	w.d.Clock(w.now)
@@ -94,7 +97,7 @@ func (w *dispatchTwin) held(is func(*twinDelivery) bool) (n uint32) {
 
 // may tells whether a consumer's limits allow a delivery.
 func (w *dispatchTwin) may(c Consumer) bool {
-	if c.Link > 0 && w.link[c.ID] >= c.Link {
+	if w.away[c.Holder] || c.Link > 0 && w.link[c.ID] >= c.Link {
 		return false
 	}
 	if c.NoAck {
@@ -254,6 +257,8 @@ func (w *dispatchTwin) close(h HolderID) (changes []Change) {
 		}
 	}
 	delete(w.limits, h)
+	delete(w.away, h)
+	delete(w.lost, h)
 	return changes
 }
 
@@ -354,7 +359,7 @@ func TestDispatcherDoesWhatItsTwinDoes(t *testing.T) {
 // act does one thing that a broker may do.
 func (w *dispatchTwin) act(t *rapid.T) {
 	h, q := HolderID(1+die(t, 4)), entry.QueueID(1+die(t, 3))
-	switch die(t, 22) {
+	switch die(t, 24) {
 	case 0, 1, 2:
 		var ops []byte
 		for range 1 + die(t, 30) {
@@ -404,6 +409,8 @@ func (w *dispatchTwin) act(t *rapid.T) {
 		w.dispatch(t)
 	case 19:
 		w.d.Dispatch(q, func(d Delivery) { w.deliver(t, d) })
+	case 22, 23:
+		w.breakLink(t, h)
 	case 20, 21:
 		w.now += int64(die(t, 4)) * int64(time.Millisecond)
 		w.d.Clock(w.now)
@@ -456,6 +463,9 @@ func (w *dispatchTwin) attach(t *rapid.T, h HolderID, q entry.QueueID) {
 func (w *dispatchTwin) get(t *rapid.T, q entry.QueueID, h HolderID) {
 	noAck := die(t, 2) == 1
 	w.pass(q, 0)
+	if !noAck && w.found(t, q, h) {
+		return
+	}
 	before := len(w.ready(q))
 	d, remaining, ok := w.d.Get(q, h, noAck)
 	if ok != (before > 0) || ok && remaining != uint64(before-1) {
@@ -471,6 +481,81 @@ func (w *dispatchTwin) get(t *rapid.T, q entry.QueueID, h HolderID) {
 	w.given[q][d.Message] = &twinDelivery{holder: h, limbo: noAck}
 	if noAck {
 		w.propose(AppendSettle(nil, q, []entry.Range{{First: d.Message, Last: d.Message}}))
+	}
+}
+
+// found expects that a Get answers with what a holder's Get was given before, if
+// it never got that.
+func (w *dispatchTwin) found(t *rapid.T, q entry.QueueID, h HolderID) bool {
+	for len(w.lost[h][q]) > 0 {
+		id := w.lost[h][q][0]
+		w.lost[h][q] = w.lost[h][q][1:]
+		if one := w.given[q][id]; one == nil || one.holder != h || one.limbo || one.consumer != 0 {
+			continue
+		}
+		d, remaining, ok := w.d.Get(q, h, false)
+		if !ok || d.Message != id || d.Holder != h || d.Consumer != 0 || remaining != uint64(len(w.ready(q))) {
+			t.Fatalf("get: %v %+v, %d remain, want the lost message %d", ok, d, remaining, id)
+		}
+		return true
+	}
+	return false
+}
+
+// breakLink suspends a holder, or resumes it when some of what it was given was
+// lost.
+func (w *dispatchTwin) breakLink(t *rapid.T, h HolderID) {
+	if w.d.holders[h] == nil {
+		return
+	}
+	if !w.away[h] {
+		if die(t, 4) == 0 {
+			w.away[h] = true
+			w.d.Suspend(h)
+		}
+		return
+	}
+	delete(w.away, h)
+	delete(w.lost, h)
+	salt := uint64(die(t, 1<<20))
+	has := func(id entry.MessageID) bool { return (uint64(id)+salt)*2654435761>>7&1 == 0 }
+	var again []string
+	returned := map[entry.QueueID][]entry.Range{}
+	for q := entry.QueueID(1); q < 30; q++ {
+		for _, id := range slices.Sorted(maps.Keys(w.given[q])) {
+			one := w.given[q][id]
+			spec, attached := w.specs[one.consumer]
+			switch {
+			case one.holder != h || one.limbo || has(id):
+			case one.consumer == 0:
+				if w.lost[h] == nil {
+					w.lost[h] = map[entry.QueueID][]entry.MessageID{}
+				}
+				w.lost[h][q] = append(w.lost[h][q], id)
+			case !attached:
+				one.limbo = true
+				returned[q] = entry.AppendID(returned[q], id)
+			default:
+				w.link[spec.ID]++
+				again = append(again, fmt.Sprint(q, id, spec.ID))
+			}
+		}
+	}
+	var got []string
+	changes := w.d.Resume([]HolderID{h}, func(_ HolderID, _ entry.QueueID, id entry.MessageID) bool { return has(id) }, func(d Delivery) {
+		got = append(got, fmt.Sprint(d.Queue, d.Message, d.Consumer))
+	})
+	if !slices.Equal(got, again) {
+		t.Fatalf("holder %d gets %v again, want %v", h, got, again)
+	}
+	if len(changes) != len(returned) {
+		t.Fatalf("returned %v, want %v", changes, returned)
+	}
+	for _, c := range changes {
+		if !slices.Equal(c.Ranges, returned[c.Queue]) {
+			t.Fatalf("returned %v, want %v", changes, returned)
+		}
+		w.propose(AppendReturn(nil, c.Queue, c.Ranges))
 	}
 }
 

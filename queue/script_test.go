@@ -159,6 +159,20 @@ func (s *script) dispatcherStep(a args) {
 		s.d.Detach(a.consumer())
 	case "adopt":
 		s.d.Adopt(a.consumer(), a.holder(), a.queue(), a.ids("ids"))
+	case "suspend":
+		s.d.Suspend(a.holder())
+	case "rejoin":
+		fmt.Fprintln(&s.out, s.d.Rejoin(a.consumer(), uint32(a.number("n"))))
+	case "resume":
+		has := func(_ HolderID, _ entry.QueueID, m entry.MessageID) bool { return within(a.ids("has"), m) }
+		for _, c := range s.d.Resume([]HolderID{a.holder()}, has, deliver) {
+			fmt.Fprintf(&s.out, "queue %d: %v returned\n", c.Queue, c.Ranges)
+			s.propose(a, AppendReturn(nil, c.Queue, c.Ranges))
+		}
+	case "again":
+		if d, ok := s.d.Again(a.consumer(), entry.MessageID(a.number("id"))); ok {
+			deliver(d)
+		}
 	case "limit":
 		s.d.HolderLimit(a.holder(), uint32(a.number("n")))
 	case "credit":
