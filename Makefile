@@ -13,9 +13,11 @@ FUZZ_SECONDS ?= 60
 SEED ?= 0
 SEEDS ?= 300
 STEPS ?= 60000
-# make chaos: how long. make standstill: how often each fault.
+# make chaos: how long. make standstill: how often each fault. make catchup: how
+# many messages pass.
 DURATION ?= 10m
 TIMES ?= 10
+MESSAGES ?= 1000000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # A tagged checkout builds as its tag; any other as the version in the source.
@@ -23,7 +25,7 @@ VERSION := $(shell git describe --tags --dirty 2>/dev/null)
 LDFLAGS := $(if $(VERSION),-ldflags "-X main.version=$(VERSION)")
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check generate conformance smoke sim crash chaos standstill fuzz bench clean
+.PHONY: help run build test race check generate conformance smoke sim crash chaos standstill catchup fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +70,9 @@ chaos: ## play random faults on three brokers for DURATION, and lose, double and
 
 standstill: ## how long clients stand still when a broker of three is lost, TIMES times each
 	$(GO) test -count=1 -v -timeout 0 ./internal/testcluster -run MeasureStandStills -measure $(TIMES)
+
+catchup: ## what a mirror that was down while MESSAGES passed costs clients as it catches up
+	$(GO) test -count=1 -v -timeout 0 ./internal/testcluster -run MeasureCatchUp -catchup $(MESSAGES)
 
 fuzz: ## every fuzz target in turn, FUZZ_SECONDS in all
 	.ci/fuzz $(FUZZ_SECONDS)

@@ -41,6 +41,7 @@ type catchup struct {
 	context context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+	pace    *pace
 
 	mu struct {
 		sync.Mutex
@@ -57,7 +58,7 @@ func newCatchup(c *cluster) (*catchup, error) {
 	for _, path := range left {
 		err = errors.Join(err, os.Remove(path))
 	}
-	u := &catchup{cluster: c}
+	u := &catchup{cluster: c, pace: newPace(c.now)}
 	u.context, u.cancel = context.WithCancel(c.broker.context)
 	u.mu.sendings = make(map[uint64]*sending)
 	u.mu.stagings = make(map[entry.GroupID]*staging)

@@ -30,6 +30,8 @@ type keeper struct {
 	restore func(at entry.Position, r io.Reader) (adopt func(), err error)
 	// retain gives up the bodies that the state does not refer to.
 	retain func()
+	// pace, if set, is told what is committed here.
+	pace *pace
 	// minBytes replaces minCheckpointBytes, in tests.
 	minBytes int64
 
@@ -47,6 +49,9 @@ type keeper struct {
 func (k *keeper) note(term, index uint64, size int) {
 	k.applied = entry.Position{Term: term, Index: index}
 	k.since += int64(size) + 64
+	if k.pace != nil && k.node.Status().Role == replicate.Leader {
+		k.pace.committed(size)
+	}
 }
 
 // readyCheckpoint is a state that is to be written.

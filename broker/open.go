@@ -60,6 +60,10 @@ func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from orig
 	if b.cluster != nil {
 		config.Transport = &transport{cluster: b.cluster, group: g}
 	}
+	feed := b.newFeeder(l, g, entries)
+	if feed != nil {
+		config.Feeder = feed
+	}
 	node, err := replicate.New(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("group %d: %w", g, err)
@@ -68,6 +72,9 @@ func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from orig
 	keep := &keeper{
 		log: b.log, group: g, node: node, logger: b.logger, at: from.at, applied: from.at,
 		retain: func() {},
+	}
+	if feed != nil {
+		feed.node, keep.pace = node, feed.pace
 	}
 	if b.cluster != nil {
 		e, err := b.cluster.newElection(g, l, node, b.gateways[g])

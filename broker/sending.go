@@ -22,9 +22,8 @@ const (
 	// take what was sent before; installPatience to install what is complete.
 	answerPatience  = 30 * time.Second
 	installPatience = 5 * time.Minute
-	// transferRate bounds what one transfer sends, in bytes a second, so that it
-	// leaves processors and disks to publishers.
-	transferRate = 48 << 20
+	// paceRetry is how soon it is asked again whether something may be sent.
+	paceRetry = 2 * time.Millisecond
 )
 
 // castagnoli is the polynomial of the sum over a checkpoint.
@@ -149,7 +148,7 @@ func (s *sending) sendBodies(after uint64) (err error) {
 	return err
 }
 
-// put sends a message as soon as there is room for it, at transferRate.
+// put sends a message as soon as it may and there is room for it.
 func (s *sending) put(kind transferKind, payload []byte) error {
 	if err := s.pace(len(payload)); err != nil {
 		return err
@@ -176,16 +175,18 @@ func (s *sending) post(kind transferKind, payload ...[]byte) error {
 	return s.catchup.cluster.backbone.SendLink(backbone.Transfer, []string{s.name}, append([][]byte{head}, payload...)...)
 }
 
-// pace waits for as long as size bytes may take.
+// pace waits until so many bytes may be sent.
 func (s *sending) pace(size int) error {
-	timer := time.NewTimer(time.Duration(size) * time.Second / transferRate)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-s.context.Done():
-		return context.Cause(s.context)
+	retry := time.NewTicker(paceRetry)
+	defer retry.Stop()
+	for !s.catchup.pace.spend(uint64(size)) {
+		select {
+		case <-retry.C:
+		case <-s.context.Done():
+			return context.Cause(s.context)
+		}
 	}
+	return nil
 }
 
 // await waits for the mirror.

@@ -103,6 +103,7 @@ func (n *Node) handle(ready raft.Ready, apply Apply) error {
 			n.role, n.leader = role, s.Lead
 			n.transferred = false
 			clear(n.sending)
+			n.storage.feeds = nil
 		}
 	}
 	if s := ready.HardState; s != nil {

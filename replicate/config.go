@@ -54,6 +54,10 @@ type Config struct {
 	// covers the log; entries after it are applied again.
 	Applied entry.Position
 
+	// Feeder serves mirrors that are far behind; nil has them served as they ask,
+	// from the Log at once.
+	Feeder Feeder
+
 	// RingBytes bounds the recent entries held in memory. 16 MiB by default.
 	RingBytes int64
 	// MaxUncommitted bounds the payload bytes proposed and not yet applied;

@@ -48,7 +48,9 @@
 // double and reorder; an owner who knows that something was lost calls
 // ReportUnreachable, else the next heartbeat finds out.
 //
-// A mirror that needs what the log has cut off gets a checkpoint by way of the
+// A mirror that is far behind is served from the log at the owner's pace, and what
+// it needs is read on another goroutine, see feed.go. One that needs what the log
+// has cut off gets a checkpoint by way of the
 // owners, see install.go. KeepFrom says how far the log may be cut so that this
 // is rare.
 //

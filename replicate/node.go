@@ -115,7 +115,7 @@ func New(config Config) (node *Node, err error) {
 		ring:   ring,
 		storage: &storage{
 			group: config.Group, log: config.Log, ring: ring,
-			terms: known, state: state, members: config.Members.clone(),
+			terms: known, state: state, members: config.Members.clone(), feeder: config.Feeder,
 		},
 		handed:  handed,
 		now:     state,
@@ -125,7 +125,7 @@ func New(config Config) (node *Node, err error) {
 		contacts: make(map[uint64]contact),
 		sending:  make(map[uint64]uint64),
 	}
-	n.collect = n.collectMatch
+	n.collect, n.storage.far = n.collectMatch, n.far
 	n.fence = handed.Term // the term that it starts in, or a fence of before
 	defer n.rescue(&err)
 	n.raft, err = raft.NewRawNode(config.raft(n.storage, raftLogger{config.Logger.With("group", config.Group)}))

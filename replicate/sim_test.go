@@ -48,6 +48,7 @@ type simMember struct {
 	term     uint64 // of the leadership that proposed what is pending
 	pending  []confirmed
 	suspects bool // it misses its leader, rightly or not
+	feeder   *testFeeder
 }
 
 // seedRaft makes raft draw its election timeouts from seed until the test ends.
@@ -71,12 +72,14 @@ func newSimulation(t *testing.T, seed uint64, size int, p plan) *simulation {
 		voters = append(voters, uint64(id+1))
 	}
 	for _, id := range voters {
-		m := newMember(Config{ID: id, Voters: voters, RingBytes: 400 + s.random.Int64N(4000), MaxApply: 200, MaxMessage: 200, MaxUncommitted: 2000,
+		feeder := &testFeeder{}
+		feeder.spends = func(uint64) bool { return s.calm || s.random.IntN(3) > 0 }
+		m := newMember(Config{ID: id, Voters: voters, Feeder: feeder, RingBytes: 400 + s.random.Int64N(4000), MaxApply: 200, MaxMessage: 200, MaxUncommitted: 2000,
 			KeepLive: 3000, KeepAbsent: 500, KeepTail: 300})
 		m.onApply = func(e Entry) { s.checkApplied(m, e) }
 		m.onSend = func(message *raftpb.Message) { s.checkSent(m, message) }
 		m.node.HoldElections(p.held)
-		s.members = append(s.members, &simMember{member: m, up: true})
+		s.members = append(s.members, &simMember{member: m, up: true, feeder: feeder})
 	}
 	return s
 }
@@ -180,6 +183,8 @@ func (s *simulation) step() {
 	case n < 420: // the oldest, mostly
 		s.deliver(min(s.random.IntN(8), s.random.IntN(len(s.network)+1)))
 	case !m.up:
+	case n < 430:
+		m.feeder.serve(m.member)
 	case n < 500:
 		m.node.Tick()
 	case n < 560:
@@ -274,6 +279,7 @@ func (s *simulation) restart(m *simMember) {
 	m.up = true
 	m.log.failure = nil
 	s.restarts++
+	m.feeder.asked = nil
 	if err := m.start(); err != nil {
 		s.fatalf("member %d starts: %v", m.config.ID, err)
 	}
@@ -319,6 +325,7 @@ func (s *simulation) heal() {
 			m.node.Tick()
 			m.log.sync(-1)
 			m.complete()
+			m.feeder.serve(m.member)
 			s.advance(m)
 			if status := m.node.Status(); status.Role == Leader && status.Term > asked {
 				if _, err := m.node.Propose([]byte("last")); err != nil {

@@ -147,6 +147,7 @@ func (n *Node) Tick() {
 	}
 	defer n.rescue(&n.err)
 	n.ticks++
+	n.storage.tick(n.ticks)
 	if n.held && n.role != Leader {
 		return
 	}

@@ -1,7 +1,6 @@
 package replicate
 
 import (
-	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3"
@@ -22,6 +21,13 @@ type storage struct {
 	terms   terms
 	state   HardState
 	members Members
+
+	// far returns 0, or for an index that only a mirror asks for that is far
+	// behind, up to which index it is to be served at the owner's pace.
+	far    func(lo uint64) (upto uint64)
+	feeder Feeder
+	feeds  feeds
+	ticks  uint64
 }
 
 // unreadable wraps an error of the log on its way through raft, which panics
@@ -62,47 +68,61 @@ func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	if hi > s.terms.last+1 {
 		return nil, raft.ErrUnavailable
 	}
-	var entries []*raftpb.Entry
-	var size uint64
-	for index := lo; index < hi; index++ {
-		e := s.ring.entry(index)
-		if e == nil {
-			break
-		}
-		size += uint64(entrySize(e))
-		if size > maxSize && len(entries) > 0 {
-			break
-		}
-		entries = append(entries, e)
+	if upto := s.far(lo); upto > 0 {
+		return s.paced(lo, min(hi, upto+1), maxSize)
 	}
-	if len(entries) > 0 {
+	if entries, _ := take(s.ring.entry, lo, hi, maxSize); len(entries) > 0 {
 		return entries, nil
 	}
 	if s.ring.first < s.ring.next && lo < s.ring.first {
 		hi = min(hi, s.ring.first)
 	}
-	return s.read(lo, hi, maxSize)
+	read, err := s.log.Read(s.group, lo, hi, maxSize)
+	entries, err := s.checked(lo, read, err)
+	if err != nil && err != raft.ErrCompacted {
+		return nil, unreadable{err}
+	}
+	return entries, err
 }
 
-// read gets entries from the log. When that fails because a checkpoint was made
-// meanwhile, it follows the floor.
-func (s *storage) read(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
-	read, err := s.log.Read(s.group, lo, hi, maxSize)
-	if err != nil {
-		if floor, _ := s.log.Bounds(s.group); lo <= floor.Index {
-			s.terms.raise(floor)
-			return nil, raft.ErrCompacted
+// take collects entries from lo on, up to but not including hi, for as long as
+// there are any: as many as fit into maxSize, at least one.
+func take(entry func(uint64) *raftpb.Entry, lo, hi, maxSize uint64) (entries []*raftpb.Entry, size uint64) {
+	for index := lo; index < hi; index++ {
+		e := entry(index)
+		if e == nil {
+			break
 		}
-		return nil, unreadable{fmt.Errorf("read entries %d to %d: %w", lo, hi-1, err)}
+		size += uint64(entrySize(e))
+		if size > maxSize && len(entries) > 0 {
+			return entries, size - uint64(entrySize(e))
+		}
+		entries = append(entries, e)
 	}
-	if len(read) == 0 {
-		return nil, unreadable{errors.New("the log returned no entry")}
+	return entries, size
+}
+
+// checked makes raft's form of what the log returned from index lo on. When that
+// failed because a checkpoint was made meanwhile, it follows the floor.
+func (s *storage) checked(lo uint64, read []Entry, err error) ([]*raftpb.Entry, error) {
+	if err != nil {
+		if floor, _ := s.log.Bounds(s.group); floor.Index > s.terms.floor().Index {
+			s.terms.raise(floor)
+		}
+	}
+	switch {
+	case lo <= s.terms.floor().Index:
+		return nil, raft.ErrCompacted
+	case err != nil:
+		return nil, fmt.Errorf("read entries from %d on: %w", lo, err)
+	case len(read) == 0:
+		return nil, fmt.Errorf("the log returned no entry at %d", lo)
 	}
 	entries := make([]*raftpb.Entry, 0, len(read))
 	for _, e := range read {
 		if e.Index != lo+uint64(len(entries)) || e.Term != s.terms.at(e.Index) {
-			return nil, unreadable{fmt.Errorf("the log returned entry %d/%d where %d/%d belongs",
-				e.Term, e.Index, s.terms.at(lo+uint64(len(entries))), lo+uint64(len(entries)))}
+			return nil, fmt.Errorf("the log returned entry %d/%d where %d/%d belongs",
+				e.Term, e.Index, s.terms.at(lo+uint64(len(entries))), lo+uint64(len(entries)))
 		}
 		entries = append(entries, fromLog(e))
 	}

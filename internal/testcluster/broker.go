@@ -196,7 +196,12 @@ func (b *Broker) pause(paused bool) error {
 func (b *Broker) get(ctx context.Context, path string, into func(io.Reader) error) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.HTTP+path, nil)
+	return b.ask(ctx, http.MethodGet, path, nil, into)
+}
+
+// ask makes a request of the broker's HTTP side.
+func (b *Broker) ask(ctx context.Context, method, path string, body io.Reader, into func(io.Reader) error) error {
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+b.HTTP+path, body)
 	if err != nil {
 		return err
 	}
@@ -208,7 +213,7 @@ func (b *Broker) get(ctx context.Context, path string, into func(io.Reader) erro
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s of %s: %s", path, b.Name, response.Status)
+		return fmt.Errorf("%s %s of %s: %s", method, path, b.Name, response.Status)
 	}
 	if into == nil {
 		_, err = io.Copy(io.Discard, response.Body)

@@ -23,6 +23,10 @@
 //
 // `go test ./internal/testcluster` plays each fault once, in short; -long plays
 // them longer, -rounds says how often all brokers are killed at once, -chaos
-// 2m plays random faults for that time (make chaos DURATION=2m), and -measure
-// prints how long clients stand still (make standstill).
+// 2m plays random faults for that time (make chaos DURATION=2m), -measure prints
+// how long clients stand still (make standstill), and -catchup what they notice of
+// a mirror that catches up (make catchup).
+//
+// A Flood is another kind of clients: they go as fast as they can over
+// connections that last, and notice by themselves what is lost or doubled.
 package testcluster

@@ -21,6 +21,7 @@ var (
 	rounds   = flag.Int("rounds", 3, "how often all brokers are killed at once")
 	chaos    = flag.Duration("chaos", 8*time.Second, "how long to play random faults")
 	measure  = flag.Int("measure", 0, "how often to measure each stand-still; 0 does not")
+	catchUp  = flag.Uint64("catchup", 0, "measure how a mirror catches up that missed so many messages; 0 does not")
 	watch    = flag.Bool("watch", false, "log the timeline as it goes")
 	given    = flag.String("binary", "", "use this broker, not one that is built from here")
 	keep     = flag.String("keep", "", "keep the brokers' data and output below this directory")
@@ -54,6 +55,7 @@ func TestMain(m *testing.M) {
 type run struct {
 	t       *testing.T
 	ctx     context.Context
+	seed    uint64
 	random  *rand.Rand
 	cluster *Cluster
 	load    *Load
@@ -80,6 +82,23 @@ func directory(t *testing.T) string {
 
 func startIn(t *testing.T, dir string, brokers int, arguments amqp.Table, args ...string) *run {
 	t.Helper()
+	r := startBrokers(t, dir, brokers, args...)
+	starting, cancel := context.WithTimeout(r.ctx, recoverTime)
+	defer cancel()
+	var err error
+	r.load, err = r.cluster.StartLoad(starting, LoadConfig{
+		Queue: "faults", Arguments: arguments, Rate: 500, Window: 100, Size: 1024, Seed: r.seed,
+	})
+	if err != nil {
+		r.fail(err)
+	}
+	t.Cleanup(r.load.Close)
+	return r
+}
+
+// startBrokers starts brokers without clients.
+func startBrokers(t *testing.T, dir string, brokers int, args ...string) *run {
+	t.Helper()
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -89,7 +108,7 @@ func startIn(t *testing.T, dir string, brokers int, arguments amqp.Table, args .
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{t: t, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, 0))}
+	r := &run{t: t, ctx: t.Context(), seed: seed, random: rand.New(rand.NewPCG(seed, 0))}
 	var log func(string)
 	if *watch {
 		log = func(event string) { t.Log(event) }
@@ -100,13 +119,6 @@ func startIn(t *testing.T, dir string, brokers int, arguments amqp.Table, args .
 		t.Fatal(err)
 	}
 	t.Cleanup(r.cluster.Close)
-	r.load, err = r.cluster.StartLoad(starting, LoadConfig{
-		Queue: "faults", Arguments: arguments, Rate: 500, Window: 100, Size: 1024, Seed: seed,
-	})
-	if err != nil {
-		r.fail(err)
-	}
-	t.Cleanup(r.load.Close)
 	return r
 }
 
