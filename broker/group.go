@@ -211,11 +211,16 @@ func (g *group) restore(at entry.Position, r io.Reader) (adopt func(), err error
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint of group %d at %v: %w", g.id, at, err)
 	}
-	return func() {
-		g.state = state
-		g.applied.Store(state.Applied())
-		g.wakeWaiters()
-	}, nil
+	return func() { g.state = state }, nil
+}
+
+// installed is called when the log has taken the checkpoint of the state that was
+// adopted. Who waits for an entry is not told before: where this mirror holds
+// another one at the index, which no leader committed, that would be read.
+func (g *group) installed() {
+	g.bodies.retain(g.state.Live)
+	g.applied.Store(g.state.Applied())
+	g.wakeWaiters()
 }
 
 // proposeOwn puts the group's own ops before what else is pending.

@@ -28,8 +28,8 @@ type keeper struct {
 	// restore reads a state at a position on another goroutine; adopt then puts
 	// it in the place of the state machine.
 	restore func(at entry.Position, r io.Reader) (adopt func(), err error)
-	// retain gives up the bodies that the state does not refer to.
-	retain func()
+	// installed is told when the log has taken what was adopted.
+	installed func()
 	// pace, if set, is told what is committed here.
 	pace *pace
 	// minBytes replaces minCheckpointBytes, in tests.

@@ -71,7 +71,7 @@ func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from orig
 	l.order = durable{node}
 	keep := &keeper{
 		log: b.log, group: g, node: node, logger: b.logger, at: from.at, applied: from.at,
-		retain: func() {},
+		installed: func() {},
 	}
 	if feed != nil {
 		feed.node, keep.pace = node, feed.pace
@@ -179,7 +179,7 @@ func (b *Broker) openGroup(id entry.GroupID) error {
 	if b.cluster != nil && b.cluster.catchup != nil {
 		g.arriving = func() bool { return b.cluster.catchup.arriving(id) }
 	}
-	g.keep.retain = func() { g.bodies.retain(g.state.Live) }
+	g.keep.installed = g.installed
 	return nil
 }
 

@@ -317,7 +317,7 @@ func (s *staging) persist(written chan struct{}) error {
 		k.node.Installed(err)
 		if err == nil {
 			k.size, k.at = int64(s.size), s.at
-			k.retain()
+			k.installed()
 		}
 		s.loop.rouse()
 	})
