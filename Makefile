@@ -6,6 +6,7 @@ BINARY := mirrormq
 # Where `make run` keeps its data, and more flags for it (ARGS="--restart").
 DATA ?= data
 ARGS ?=
+# ARGS of make bench: more flags of `mirrormq bench compare`.
 # make crash: how often the broker is killed. make fuzz: seconds for all targets.
 ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
@@ -77,8 +78,10 @@ catchup: ## what a mirror that was down while MESSAGES passed costs clients as i
 fuzz: ## every fuzz target in turn, FUZZ_SECONDS in all
 	.ci/fuzz $(FUZZ_SECONDS)
 
-bench: ## measure our broker and Debian's RabbitMQ in turn, print the ratios
-	bench/compare-rabbitmq
+bench: build ## five minutes beside RabbitMQ, JetStream and a null broker; appends to bench/history.jsonl
+	./$(BINARY) bench compare --against rabbitmq,jetstream,null --scenario one-broker,cluster,latency --driver lean \
+	--rounds 2 --duration 5s --warm-up 1s --commit "$$(git describe --always --dirty --abbrev=12)" \
+	--html bench/results.html --history bench/history.jsonl $(ARGS)
 
 clean: ## remove the binary and the data of make run
 	rm -rf $(BINARY) data

@@ -3,7 +3,10 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -31,6 +34,10 @@ func compareCommand(binary string) *cli.Command {
 			&cli.IntFlag{Name: "brokers", DefaultText: "the scenario's", Usage: "brokers of each cluster: 1 or 3"},
 			&cli.IntFlag{Name: "rounds", Value: 2, Usage: "how often to go round (A B, A B, …)"},
 			&cli.StringFlag{Name: "binary", Value: binary, Usage: "path of the mirrormq program to start"},
+			&cli.StringFlag{Name: "json", Usage: "write everything measured to this `FILE` (durations in nanoseconds, sizes in bytes)"},
+			&cli.StringFlag{Name: "html", Usage: "write a page with charts to this `FILE`; it opens from disk"},
+			&cli.StringFlag{Name: "history", Usage: "append a line of JSON with commit, machine, medians and ratios to this `FILE`"},
+			&cli.StringFlag{Name: "commit", Usage: "the program's source, for what is written"},
 			&cli.StringFlag{Name: "dir", Usage: "directory below which brokers keep their data (default: the system's temporary one)"},
 		}, scenarioFlags(nil)...),
 		Action: compareAction,
@@ -38,33 +45,66 @@ func compareCommand(binary string) *cli.Command {
 }
 
 func compareAction(c *cli.Context) error {
+	scenarios, err := scenariosOf(c)
+	if err != nil {
+		return err
+	}
+	peers, missing, err := peersOf(strings.Split(c.String("against"), ","), c.String("binary"))
+	if err != nil {
+		return err
+	}
+	for _, reason := range missing {
+		if _, err := fmt.Fprintln(c.App.Writer, "bench compare: skipped:", reason); err != nil {
+			return err
+		}
+	}
+	if len(peers) < 2 {
+		return nil
+	}
+	document := report.Document{
+		When: time.Now(), Commit: c.String("commit"), Command: os.Args, Machine: report.ThisMachine(), Versions: map[string]string{},
+	}
+	for _, peer := range peers {
+		if version := launch.Version(c.Context, peer.Program); version != "" {
+			document.Versions[peer.Program.Name()] = version
+		}
+	}
+	for _, s := range scenarios {
+		var comparison report.Comparison
+		comparison, err = Compare(c.Context, peers, c.String("dir"), s, c.Int("rounds"), c.App.Writer)
+		document.Comparisons = append(document.Comparisons, comparison)
+		if err != nil {
+			break
+		}
+	}
+	// What was measured before something went wrong is worth as much.
+	return errors.Join(err, publish(c, document))
+}
+
+// scenariosOf are the ones named, with what the flags change.
+func scenariosOf(c *cli.Context) ([]Named, error) {
 	scenarios, err := named(c.String("scenario"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	peers, err := peersOf(strings.Split(c.String("against"), ","), c.String("binary"))
-	if errors.Is(err, launch.ErrAbsent) {
-		_, err := fmt.Fprintln(c.App.Writer, "bench compare: skipped:", err)
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	var comparisons []report.Comparison
-	for _, s := range scenarios {
+	for i := range scenarios {
+		s := &scenarios[i]
 		if err := apply(c, &s.Scenario); err != nil {
-			return err
+			return nil, err
 		}
 		if c.IsSet("brokers") {
 			s.Brokers = c.Int("brokers")
 		}
-		comparison, err := Compare(c.Context, peers, c.String("dir"), s, c.Int("rounds"), c.App.Writer)
-		if err != nil {
-			return err
-		}
-		comparisons = append(comparisons, comparison)
 	}
-	for _, comparison := range comparisons {
+	return scenarios, nil
+}
+
+// publish prints the tables and writes the files that were asked for.
+func publish(c *cli.Context, d report.Document) error {
+	if len(d.Comparisons) == 0 {
+		return nil
+	}
+	for _, comparison := range d.Comparisons {
 		if _, err := fmt.Fprintf(c.App.Writer, "\n%s\n", comparison.What); err != nil {
 			return err
 		}
@@ -72,5 +112,21 @@ func compareAction(c *cli.Context) error {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(
+		toFile(c.String("json"), os.O_TRUNC, d.WriteJSON),
+		toFile(c.String("html"), os.O_TRUNC, d.WriteHTML),
+		toFile(c.String("history"), os.O_APPEND, d.History().Append),
+	)
+}
+
+// toFile writes to the file, made if need be; without a name it does nothing.
+func toFile(name string, how int, write func(io.Writer) error) error {
+	if name == "" {
+		return nil
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|how, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(file), file.Close())
 }

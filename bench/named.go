@@ -38,7 +38,7 @@ func Scenarios() []Named {
 		}),
 		change("failover", "three brokers, the queue's leader killed (SIGKILL) while 3 publishers send 1,500 messages a second over the others", 3, func(s *Scenario) {
 			s.Publishers, s.Consumers, s.Window, s.Prefetch, s.Rate = 3, 3, 100, 100, 1500
-			s.WarmUp, s.Duration, s.KillAfter = 2*time.Second, 15*time.Second, 5*time.Second
+			s.WarmUp, s.Duration, s.KillAfter = 2*time.Second, 20*time.Second, 5*time.Second
 		}),
 		change("many-queues", "three brokers, 1,000 queues, each with a publisher at 10 messages a second and a consumer on connections of their own", 3, func(s *Scenario) {
 			s.Queues, s.Publishers, s.Consumers = 1000, 1000, 1000

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -178,21 +177,24 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	return body, nil
 }
 
-// peersOf are ours and the ones named, which must be installed.
-func peersOf(names []string, binary string) ([]Peer, error) {
-	if !slices.Contains(names, "mirrormq") {
-		names = append([]string{"mirrormq"}, names...)
+// peersOf are ours and then the ones named. Those that aren't on this machine
+// are left out, and missing says why.
+func peersOf(names []string, binary string) (peers []Peer, missing []error, err error) {
+	ours, err := PeerOf("mirrormq", binary)
+	if err != nil {
+		return nil, nil, err
 	}
-	var peers []Peer
+	peers = []Peer{ours}
 	for _, name := range names {
 		peer, err := PeerOf(name, binary)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := launch.Installed(peer.Program); err != nil {
-			return nil, err
+			missing = append(missing, fmt.Errorf("%s: %w", name, err))
+		} else if name != "mirrormq" {
+			peers = append(peers, peer)
 		}
-		peers = append(peers, peer)
 	}
-	return peers, nil
+	return peers, missing, nil
 }

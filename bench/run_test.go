@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,12 @@ import (
 	"github.com/mirrormq/mirrormq/bench/report"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		_ = os.RemoveAll(built.dir) // "" when no test needed it
+		os.Exit(status)
+	}))
+}
 
 func TestACountedRunSendsEachMessageOnceAndVerifiesIt(t *testing.T) {
 	report := playInMemory(t, &memoryBroker{}, counted(10_001))

@@ -28,6 +28,9 @@ const (
 	// jetStreamPatience bounds each call, and how long a cluster may take to
 	// be ready for streams after it serves clients.
 	jetStreamPatience = 20 * time.Second
+	// jetStreamAckWait is how long a publish waits for its ack before it is sent
+	// again. nats.go waits for ever if not told.
+	jetStreamAckWait = 2 * time.Second
 	// jetStreamPending bounds a publisher's unconfirmed messages above any
 	// window: the window is the load generator's to keep.
 	jetStreamPending = 1 << 17
@@ -55,7 +58,8 @@ func dialJetStream(url string) (*natsConn, error) {
 		return nil, fmt.Errorf("driver: connect: %w", err)
 	}
 	c.js, err = jetstream.New(c.conn,
-		jetstream.WithPublishAsyncMaxPending(jetStreamPending), jetstream.WithDefaultTimeout(jetStreamPatience))
+		jetstream.WithPublishAsyncMaxPending(jetStreamPending), jetstream.WithPublishAsyncTimeout(jetStreamAckWait),
+		jetstream.WithDefaultTimeout(jetStreamPatience))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("driver: jetstream: %w", err), c.Close())
 	}
@@ -245,12 +249,26 @@ func (p *jetStreamPublisher) outcome() (ack, ok bool) {
 		case <-future.Ok():
 			return true, true
 		case <-future.Err():
-			return false, true
+			return p.again(future.Msg()), true
 		case <-p.stop:
 		}
 	case <-p.stop:
 	}
 	return false, false
+}
+
+// again sends a message a second time whose ack did not come: what is meant to
+// arrive needs that of a NATS client when a leader dies. It may arrive twice
+// and out of order, and says whether it did at all.
+func (p *jetStreamPublisher) again(m *nats.Msg) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), jetStreamPatience)
+	defer cancel()
+	return retried(ctx, func() error {
+		once, cancel := context.WithTimeout(ctx, jetStreamAckWait)
+		defer cancel()
+		_, err := p.js.Publish(once, m.Subject, m.Data)
+		return err
+	}) == nil
 }
 
 // Publish copies the body: nats.go may send a message a second time.

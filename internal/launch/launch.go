@@ -53,6 +53,9 @@ func Installed(program Program) error {
 	return err
 }
 
+// Version is the program's in its own words, "" when it doesn't tell.
+func Version(ctx context.Context, program Program) string { return program.version(ctx) }
+
 // Config says where a broker keeps its files and listens. The zero value of
 // each port means a free one, chosen by Start.
 type Config struct {
@@ -228,9 +231,6 @@ func (b *Broker) HTTPURL() string { return fmt.Sprintf("http://127.0.0.1:%d", b.
 // PID is the process that was started. RabbitMQ's virtual machine is a child
 // of it.
 func (b *Broker) PID() int { return b.cmd.Process.Pid }
-
-// Version is the program's version in its own words, or "".
-func (b *Broker) Version(ctx context.Context) string { return b.Program.version(ctx) }
 
 // Done is closed when the process has ended.
 func (b *Broker) Done() <-chan struct{} { return b.done }
