@@ -117,6 +117,7 @@ func (b *Broker) start(ctx context.Context) error {
 		return err
 	}
 	if b.cluster != nil {
+		b.waitsOutside()
 		// Before the loops, which speak through it.
 		if err := b.cluster.start(); err != nil {
 			return err

@@ -80,7 +80,7 @@ func (u *catchup) tick(e *election, now time.Time) {
 	e.behind = e.node.Behind(e.behind[:0])
 	for _, id := range e.behind {
 		name := u.cluster.broker.members.name(id)
-		if name == "" || now.Before(e.retry[id]) || !u.cluster.trusted(name) {
+		if name == "" || now.Before(e.retry[id]) || !u.cluster.speaks(name) {
 			continue
 		}
 		if s := u.begin(e, id, name); s != nil {
@@ -199,7 +199,7 @@ func (u *catchup) take(from string, m transferMessage) bool {
 func (u *catchup) stage(from string, m transferMessage) bool {
 	e := u.cluster.broker.elections[m.group]
 	at, _, err := parsePosition(m.rest)
-	if e == nil || err != nil || u.mu.stopped || !u.cluster.trusted(from) {
+	if e == nil || err != nil || u.mu.stopped || !u.cluster.speaks(from) {
 		return false
 	}
 	before := u.mu.stagings[m.group]

@@ -55,10 +55,9 @@ type cluster struct {
 	mu struct {
 		sync.Mutex
 		up map[string]bool
-		// since is when brokers came or went last; strangers are those that came
-		// back without their data.
-		since     map[string]time.Time
-		strangers map[string]bool
+		// since is when brokers came or went last.
+		since map[string]time.Time
+		newcomers
 		// known are the incarnations of the brokers' data directories. One that
 		// comes with another has lost its log, and its promises with it.
 		known map[string]uint64
@@ -84,7 +83,7 @@ func newCluster(b *Broker) *cluster {
 		broker: b, logger: b.logger, beater: elect.NewBeater(elect.DefaultHang), gate: &elect.Gate{},
 		history: elect.NewHistory(maxPromotions), applied: newAppliedAt(), now: time.Now, jitter: rand.Float64,
 	}
-	c.mu.up, c.mu.strangers = make(map[string]bool), make(map[string]bool)
+	c.mu.up, c.mu.newcomers = make(map[string]bool), makeNewcomers()
 	c.mu.since = make(map[string]time.Time)
 	c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
 	c.mu.known = make(map[string]uint64)
@@ -113,7 +112,7 @@ func (c *cluster) start() error {
 	defer c.starting.Done()
 	b := c.broker
 	started, err := backbone.Start(backbone.Config{
-		Name: b.config.Name, Incarnation: b.log.Identity(), Peers: b.config.Cluster, Listen: b.config.Backbone,
+		Name: b.config.Name, Incarnation: b.members.incarnation(b.log.Identity()), Peers: b.config.Cluster, Listen: b.config.Backbone,
 		Secret: b.config.ClusterSecret, NATS: b.config.NATS, Handler: c,
 		HoldBroken: []backbone.Class{backbone.Gateway}, MaxMessage: int(b.config.MaxMessageSize) + 64<<20,
 		Logger: b.logger,
@@ -149,6 +148,7 @@ func (c *cluster) run() {
 		case <-ticker.C:
 			c.beat()
 			c.refuseAgain()
+			c.tellStrangers()
 		case <-c.broker.context.Done():
 			return
 		}
@@ -165,6 +165,9 @@ func (c *cluster) beat() {
 // Datagram takes beats and what electors say.
 func (c *cluster) Datagram(_ backbone.Class, from string, payload []byte) {
 	c.starting.Wait()
+	if c.stranger(from) != 0 {
+		return
+	}
 	now := c.now()
 	var err error
 	if elect.IsBeats(payload) {
@@ -217,10 +220,19 @@ func (c *cluster) Message(class backbone.Class, from string, payload []byte) {
 
 // hear takes what a leader, or any broker, says.
 func (c *cluster) hear(from string, m *wireMessage) {
-	if m.kind == wireApplied {
+	switch m.kind {
+	case wireApplied:
 		c.applied.tell(from, m.seq)
-	} else if w := c.broker.gateways[m.group]; w != nil {
-		w.receive(from, m)
+	case wireStranger:
+		c.calledStranger(from, m.seq)
+	case wireReplace:
+		c.replace(m.text, m.seq)
+	case wireKnown:
+		c.learn(m.text, m.seq)
+	default:
+		if w := c.broker.gateways[m.group]; w != nil {
+			w.receive(from, m)
+		}
 	}
 }
 
@@ -231,11 +243,11 @@ func (c *cluster) step(from string, payload []byte, consumed func()) error {
 		return errWire
 	}
 	e := c.broker.elections[entry.GroupID(id)]
-	if e == nil || !c.trusted(from) {
+	if e == nil || !c.speaks(from) {
 		consumed()
 		return nil
 	}
-	m, err := replicate.ParseMessage(payload[n:], c.broker.members.ids[c.broker.config.Name])
+	m, err := replicate.ParseMessage(payload[n:], c.broker.members.id)
 	if err != nil {
 		return err
 	}
@@ -338,9 +350,8 @@ func (c *cluster) LinkBroken(class backbone.Class, to string) {
 	c.starting.Wait()
 	switch class {
 	case backbone.Replication:
-		id := c.broker.members.ids[to]
 		for _, e := range c.broker.elections {
-			e.loop.call(func() { e.node.ReportUnreachable(id) })
+			e.unreachable(to)
 		}
 	case backbone.Transfer:
 		c.catchup.lost(to)
@@ -387,38 +398,29 @@ func (c *cluster) PeerUp(name string, incarnation uint64) {
 	c.starting.Wait()
 	c.mu.Lock()
 	known := c.mu.known[name]
-	if known == 0 {
-		c.mu.known[name] = incarnation
-		if content, err := json.Marshal(c.mu.known); err != nil || writeDurably(filepath.Join(c.broker.config.Data, peersFile), content) != nil {
-			c.logger.Error("can't remember a broker's incarnation", "broker", name)
-		}
+	if known == 0 && !isNewcomer(incarnation) {
+		c.remember(name, incarnation)
 	}
-	trusted := known == 0 || known == incarnation
+	trusted := known == 0 && !isNewcomer(incarnation) || sameData(known, incarnation)
 	if trusted {
 		c.mu.up[name] = true
+		delete(c.mu.strangers, name)
 	} else {
 		delete(c.mu.up, name)
-		c.mu.strangers[name] = true
+		c.mu.strangers[name] = incarnation
 	}
+	c.mu.ids[name] = incarnation
 	c.mu.since[name] = c.now()
 	c.mu.Unlock()
 	if !trusted {
 		c.logger.Error("a broker has come back without its data: it can't take part, since it has forgotten what it promised",
-			"broker", name, "was", known, "is", incarnation)
+			"broker", name, "was", known, "is", incarnation, "to let it in", "mirrormq replace "+name)
 		return
 	}
-	c.broker.topology.call(c.broker.topology.announce)
-	now := c.now()
-	for _, e := range c.broker.elections {
-		e.loop.call(func() { e.elector.PeerUp(now, name) })
-	}
-	if w := c.broker.gateways[c.broker.members.volatileGroup(name)]; w != nil {
-		w.leads(name, 1)
-		w.again(name)
-	}
+	c.takesPart(name)
 }
 
-// trusted reports whether what a broker's raft says counts.
+// trusted reports whether a broker can be reached and takes part.
 func (c *cluster) trusted(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -433,6 +435,7 @@ func (c *cluster) PeerDown(name string) {
 	delete(c.mu.up, name)
 	delete(c.mu.refuse, name) // Its next gateways missed nothing.
 	delete(c.mu.strangers, name)
+	delete(c.mu.ids, name)
 	c.mu.since[name] = c.now()
 	c.mu.Unlock()
 	now := c.now()
@@ -462,7 +465,7 @@ func (t *transport) Send(messages []*raftpb.Message) {
 	for _, e := range t.envelopes {
 		t.names = t.names[:0]
 		for _, id := range e.To {
-			if name := t.cluster.broker.members.name(id); name != "" {
+			if name := t.cluster.broker.members.name(id); name != "" && t.cluster.takes(name) {
 				t.names = append(t.names, name)
 			}
 		}
@@ -483,9 +486,7 @@ func (t *transport) Send(messages []*raftpb.Message) {
 // unreachable tells raft whom a message did not reach, once it is out of the
 // call that sends.
 func (t *transport) unreachable(failed *backbone.SendError) {
-	e := t.cluster.broker.elections[t.group]
 	for _, r := range failed.Refusals {
-		id := t.cluster.broker.members.ids[r.To]
-		e.loop.call(func() { e.node.ReportUnreachable(id) })
+		t.cluster.broker.elections[t.group].unreachable(r.To)
 	}
 }

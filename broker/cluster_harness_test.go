@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -76,7 +77,7 @@ func (c *testCluster) start(names ...string) {
 	defer cancel()
 	var mu sync.Mutex
 	c.all(names, func(name string) error {
-		b, err := Start(ctx, c.configs[name])
+		b, err := startAgain(ctx, c.configs[name])
 		if err == nil {
 			mu.Lock()
 			c.brokers[name], c.alone[name] = b, false
@@ -84,6 +85,15 @@ func (c *testCluster) start(names ...string) {
 		}
 		return err
 	})
+}
+
+// startAgain starts a broker, and again where it finds out that it is a newcomer.
+func startAgain(ctx context.Context, config Config) (*Broker, error) {
+	b, err := Start(ctx, config)
+	if errors.Is(err, ErrNewcomer) {
+		b, err = Start(ctx, config)
+	}
+	return b, err
 }
 
 // stop stops brokers as SIGTERM does, and waits: not for long where one was cut

@@ -39,6 +39,10 @@ type election struct {
 	named   []elect.Mirror
 	leader  string
 	term    uint64
+	// voters are those that the elector knows; change is the last change of the
+	// members that was proposed here.
+	voters []string
+	change memberChange
 	// behind are the mirrors that need a checkpoint; retry is when those may get
 	// another that had one on the way.
 	behind []uint64
@@ -47,13 +51,15 @@ type election struct {
 
 // newElection makes the elector of a group and has its loop drive it.
 func (c *cluster) newElection(g entry.GroupID, l *loop, node *replicate.Node, w *gateway) (*election, error) {
-	elector, err := elect.New(elect.Config{
-		Group: g, Self: c.broker.config.Name, Voters: c.broker.members.ranked(g), Jitter: c.jitter, Gate: c.gate,
+	e := &election{group: g, loop: l, node: node, cluster: c, gateway: w, retry: make(map[uint64]time.Time)}
+	e.voters = e.voterNames(node.Members())
+	var err error
+	e.elector, err = elect.New(elect.Config{
+		Group: g, Self: c.broker.config.Name, Voters: e.voters, Jitter: c.jitter, Gate: c.gate,
 	}, l.now())
 	if err != nil {
 		return nil, err
 	}
-	e := &election{group: g, loop: l, node: node, elector: elector, cluster: c, gateway: w, retry: make(map[uint64]time.Time)}
 	e.rouseIn = time.AfterFunc(time.Hour, l.rouse).Reset
 	l.watch = e.watch
 	return e, nil
@@ -63,6 +69,9 @@ func (c *cluster) newElection(g entry.GroupID, l *loop, node *replicate.Node, w 
 // is called after every round of the loop.
 func (e *election) watch(ticked bool) {
 	now := e.loop.now()
+	if ticked {
+		e.tendMembers(now)
+	}
 	e.tell(now)
 	e.elector.Tick(now)
 	e.node.HoldElections(e.elector.HoldTicks())
@@ -94,6 +103,9 @@ func (e *election) tell(now time.Time) {
 		e.mirrors = e.node.Mirrors(e.mirrors[:0])
 		e.named = e.named[:0]
 		for _, m := range e.mirrors {
+			if m.Learner {
+				continue
+			}
 			e.named = append(e.named, elect.Mirror{
 				Name: e.cluster.broker.members.name(m.ID), Match: m.Match, Active: m.Heard,
 			})
@@ -140,7 +152,7 @@ func (e *election) act(now time.Time, a *elect.Action) {
 			err = e.node.Campaign()
 		}
 	case elect.Transfer:
-		err = e.node.TransferLeader(e.cluster.broker.members.ids[a.To])
+		err = e.node.TransferLeader(e.voterID(a.To))
 	case elect.Fence:
 		e.node.Fence(a.Term)
 		e.tell(now)

@@ -54,7 +54,7 @@ func restore[T any](l *log.Log, g entry.GroupID, fresh func() T, read func(io.Re
 // join makes a durable group's raft node, and the keeper of its checkpoints.
 func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from origin) (*replicate.Node, *keeper, error) {
 	config := replicate.Config{
-		Group: g, ID: b.members.ids[b.config.Name], Voters: b.members.voters(), Members: from.members, Log: entries, Notify: l.notify,
+		Group: g, ID: b.members.id, Voters: b.members.voters(), Members: from.members, Log: entries, Notify: l.notify,
 		Applied: from.at, RingBytes: ringBytes, Logger: b.logger,
 	}
 	if b.cluster != nil {

@@ -91,7 +91,7 @@ func (s source) Cluster() admin.Cluster {
 		if name == b.config.Name {
 			continue
 		}
-		peer := admin.Broker{Name: name, Address: b.config.Cluster[name], Up: c.mu.up[name], Since: c.mu.since[name], Stranger: c.mu.strangers[name]}
+		peer := admin.Broker{Name: name, Address: b.config.Cluster[name], Up: c.mu.up[name], Since: c.mu.since[name], Stranger: c.mu.strangers[name] != 0}
 		if peer.Since.IsZero() {
 			peer.Since = b.started // It has been away for as long as this one is here.
 		}

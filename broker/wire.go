@@ -36,6 +36,9 @@ const (
 	wireReply     // leader: answer to a call
 	wireRefused   // leader: it does not lead
 	wireApplied   // any broker: how far its topology is
+	wireStranger  // any broker: the one with the incarnation seq has lost its data
+	wireReplace   // any broker: an operator has text replaced by the newcomer seq
+	wireKnown     // any broker, to a newcomer: text is known with the incarnation seq
 	wireEnd
 )
 

@@ -58,7 +58,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			serveCommand(), clusterCommand(),
 			publishCommand(), consumeCommand(), getCommand(),
 			declareCommand(), bindCommand(), unbindCommand(), purgeCommand(), deleteCommand(),
-			statusCommand(), queuesCommand(), transferCommand(),
+			statusCommand(), queuesCommand(), transferCommand(), replaceCommand(),
 			logCommand(), benchCommand(),
 			completionCommand(), versionCommand(),
 		},

@@ -15,7 +15,7 @@
 //	cluster*.go, child*.go, prefix.go   cluster
 //	connect.go   AMQP connections: several URLs, errors, interruption
 //	publish*.go, consume.go, get.go, topology.go, output.go   AMQP commands
-//	api.go, status*.go, queues.go, transfer.go                HTTP commands
+//	api.go, status*.go, queues.go, transfer.go, replace.go    HTTP commands
 //
 // Everything a person is told goes to standard error; standard output carries
 // messages, tables and JSON only, so that it can be piped.

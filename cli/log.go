@@ -83,7 +83,7 @@ func logError(err error) error {
 	return err
 }
 
-const damagedHint = "start the broker with an empty --data directory if it has mirrors to refill it; else restore a copy of the directory"
+const damagedHint = "if it has mirrors, start the broker with an empty --data directory and have it refilled by mirrormq replace; else restore a copy of the directory"
 
 // recordView is a record as JSON.
 type recordView struct {

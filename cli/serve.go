@@ -49,11 +49,24 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	defer stopProfiler()
-	b, err := broker.Start(c.Context, config)
-	if err != nil {
-		if c.Context.Err() != nil {
-			return context.Canceled
+	for {
+		err := serveOnce(c, config)
+		if !errors.Is(err, broker.ErrNewcomer) {
+			return err
 		}
+		config.Logger.Warn("starting again as a new member of the cluster")
+	}
+}
+
+// serveOnce runs a broker until a signal, or until it fails.
+func serveOnce(c *cli.Context, config broker.Config) error {
+	b, err := broker.Start(c.Context, config)
+	switch {
+	case errors.Is(err, broker.ErrNewcomer):
+		return err
+	case err != nil && c.Context.Err() != nil:
+		return context.Canceled
+	case err != nil:
 		return startError(err)
 	}
 	if isTerminal(c.App.ErrWriter) {
@@ -68,13 +81,14 @@ func serve(c *cli.Context) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(c.Context), c.Duration("stop-timeout"))
 	defer cancel()
 	err = b.Stop(stopping)
-	if errors.Is(failed, log.ErrDamaged) {
+	switch {
+	case errors.Is(failed, broker.ErrNewcomer):
+		return failed
+	case errors.Is(failed, log.ErrDamaged):
 		return fail(exitDamaged, "see mirrormq log verify; "+damagedHint, "the broker failed: %w", failed)
-	}
-	if failed != nil {
+	case failed != nil:
 		return fail(exitFailure, "nothing that was confirmed is lost; repair the cause and start it again", "the broker failed: %w", failed)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	case errors.Is(err, context.DeadlineExceeded):
 		return fail(exitTimeout, "nothing that was confirmed is lost; the next start replays the log", "the broker did not stop within %v", c.Duration("stop-timeout"))
 	}
 	return err

@@ -67,7 +67,7 @@ func (v *clusterStatus) print(w io.Writer, now time.Time, promotions int) error 
 		state := "up"
 		switch {
 		case b.DataLost:
-			state = "WITHOUT ITS DATA: kept out"
+			state = "WITHOUT ITS DATA: kept out, see mirrormq replace"
 		case !b.Running:
 			state = "DOWN"
 		}

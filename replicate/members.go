@@ -40,6 +40,13 @@ func (m Members) sole(id uint64) bool {
 	return len(m.Voters) == 1 && m.Voters[0] == id && len(m.Learners)+len(m.VotersOutgoing) == 0
 }
 
+// Equal reports whether m and other are the same members in the same roles.
+func (m Members) Equal(other Members) bool {
+	return m.AutoLeave == other.AutoLeave &&
+		slices.Equal(m.Voters, other.Voters) && slices.Equal(m.Learners, other.Learners) &&
+		slices.Equal(m.VotersOutgoing, other.VotersOutgoing) && slices.Equal(m.LearnersNext, other.LearnersNext)
+}
+
 // AppendMembers appends the encoding of m to dst:
 //
 //	auto-leave 1 | 4 × ( count uvarint | ids, 8 bytes each, little-endian )

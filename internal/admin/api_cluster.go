@@ -42,14 +42,8 @@ type transferRequest struct {
 
 // transfer has another broker lead a group. It answers when that broker does.
 func (s *Server) transfer(w http.ResponseWriter, r *http.Request, _ []string) {
-	user, _, _ := r.BasicAuth() // authenticated has seen it.
-	if !slices.Contains(s.config.Source.UserTags(user), "administrator") {
-		writeError(w, http.StatusForbidden, "not_authorised", "User not administrator")
-		return
-	}
 	var request transferRequest
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&request); err != nil {
-		badRequest(w, err.Error())
+	if !s.ordered(w, r, &request) {
 		return
 	}
 	if request.Group == nil || request.To == "" {
@@ -58,7 +52,53 @@ func (s *Server) transfer(w http.ResponseWriter, r *http.Request, _ []string) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), transferTime)
 	defer cancel()
-	err := s.config.Source.Transfer(ctx, *request.Group, request.To)
+	done(w, s.config.Source.Transfer(ctx, *request.Group, request.To), struct {
+		Group  uint32 `json:"group"`
+		Leader string `json:"leader"`
+	}{*request.Group, request.To})
+}
+
+// replaceTime is how long a newcomer may take to become a member.
+const replaceTime = 20 * time.Second
+
+// replaceRequest is the body of POST /api/cluster/replace, and its answer.
+type replaceRequest struct {
+	Broker string `json:"broker"`
+}
+
+// replace lets a broker that has lost its data take part again. It answers when
+// it is a member of all groups.
+func (s *Server) replace(w http.ResponseWriter, r *http.Request, _ []string) {
+	var request replaceRequest
+	if !s.ordered(w, r, &request) {
+		return
+	}
+	if request.Broker == "" {
+		badRequest(w, `want {"broker": "NAME"}`)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), replaceTime)
+	defer cancel()
+	done(w, s.config.Source.Replace(ctx, request.Broker), request)
+}
+
+// ordered decodes the body of what an administrator wants done, or answers why
+// it is not.
+func (s *Server) ordered(w http.ResponseWriter, r *http.Request, request any) bool {
+	user, _, _ := r.BasicAuth() // authenticated has seen it.
+	if !slices.Contains(s.config.Source.UserTags(user), "administrator") {
+		writeError(w, http.StatusForbidden, "not_authorised", "User not administrator")
+		return false
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(request); err != nil {
+		badRequest(w, err.Error())
+		return false
+	}
+	return true
+}
+
+// done answers what came of an order.
+func done(w http.ResponseWriter, err error, answer any) {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		writeError(w, http.StatusNotFound, "Object Not Found", because(err, ErrNotFound))
@@ -67,10 +107,7 @@ func (s *Server) transfer(w http.ResponseWriter, r *http.Request, _ []string) {
 	case err != nil:
 		writeError(w, http.StatusServiceUnavailable, "not_done", err.Error())
 	default:
-		writeJSON(w, struct {
-			Group  uint32 `json:"group"`
-			Leader string `json:"leader"`
-		}{*request.Group, request.To})
+		writeJSON(w, answer)
 	}
 }
 

@@ -65,6 +65,28 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
+func TestReplace(t *testing.T) {
+	for _, c := range []struct {
+		what, body string
+		err        error
+		code       int
+		answer     string
+	}{
+		{"done", `{"broker": "b3"}`, nil, 200, `{"broker":"b3"}`},
+		{"no broker", `{"broker": "b9"}`, fmt.Errorf("%w: there is no other broker \"b9\"", ErrNotFound), 404, `there is no other broker`},
+		{"refused", `{"broker": "b3"}`, fmt.Errorf("%w: b3 has its data", ErrRefused), 409, `"reason":"b3 has its data"`},
+		{"not in time", `{"broker": "b3"}`, errors.New("b3 is not a member yet"), 503, "not a member yet"},
+		{"none given", `{}`, nil, 400, "NAME"},
+	} {
+		f := newFake()
+		f.replaceError = c.err
+		w := serve(newServer(f), withBody(request(http.MethodPost, "/api/cluster/replace"), c.body))
+		if got := body(w); w.Code != c.code || !strings.Contains(got, c.answer) || len(f.replaced) > 0 != (c.code != 400) {
+			t.Errorf("%s: %d %s, asked for %q", c.what, w.Code, got, f.replaced)
+		}
+	}
+}
+
 func TestOnlyAnAdministratorTransfers(t *testing.T) {
 	f := newFake()
 	r := withBody(request(http.MethodPost, "/api/cluster/transfer"), `{"group": 0, "to": "b2"}`)

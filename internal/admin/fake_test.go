@@ -28,6 +28,8 @@ type fakeSource struct {
 	groups         []Group
 	cluster        Cluster
 	transferred    []string
+	replaced       []string
+	replaceError   error
 	transferError  error
 	vhosts         []Vhost
 	queueList      []Queue
@@ -53,6 +55,11 @@ func (f *fakeSource) Cluster() Cluster {
 func (f *fakeSource) Transfer(_ context.Context, group uint32, to string) error {
 	f.transferred = append(f.transferred, fmt.Sprint(group, " ", to))
 	return f.transferError
+}
+
+func (f *fakeSource) Replace(_ context.Context, broker string) error {
+	f.replaced = append(f.replaced, broker)
+	return f.replaceError
 }
 
 func (f *fakeSource) Vhosts() []Vhost       { return append([]Vhost(nil), f.vhosts...) }

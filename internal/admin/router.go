@@ -29,6 +29,7 @@ func (s *Server) routes() []route {
 		{"nodes/*", get(s.node)},
 		{"cluster", get(s.cluster)},
 		{"cluster/transfer", map[string]handler{http.MethodPost: s.transfer}},
+		{"cluster/replace", map[string]handler{http.MethodPost: s.replace}},
 		{"vhosts", get(s.vhosts)},
 		{"vhosts/*", get(s.vhost)},
 		{"connections", get(s.connections)},

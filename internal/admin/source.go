@@ -43,6 +43,10 @@ type Source interface {
 	// if there is no such group, ErrRefused if it can't be; another error says
 	// that it did not come to it in time.
 	Transfer(ctx context.Context, group uint32, to string) error
+	// Replace lets a broker that has lost its data take part again, as a new
+	// member, and returns when it is one of all groups. ErrNotFound and ErrRefused
+	// as for Transfer.
+	Replace(ctx context.Context, broker string) error
 
 	Vhosts() []Vhost
 	Queues() []Queue
