@@ -95,8 +95,22 @@ func scenariosOf(c *cli.Context) ([]Named, error) {
 		if c.IsSet("brokers") {
 			s.Brokers = c.Int("brokers")
 		}
+		if given := changes(c); given != "" {
+			s.What += " (changed: " + given + ")"
+		}
 	}
 	return scenarios, nil
+}
+
+// changes are the flags given that change a scenario.
+func changes(c *cli.Context) string {
+	var given []string
+	for _, flag := range append(scenarioFlags(nil), &cli.IntFlag{Name: "brokers"}) {
+		if name := flag.Names()[0]; c.IsSet(name) {
+			given = append(given, fmt.Sprintf("%s %v", name, c.Value(name)))
+		}
+	}
+	return strings.Join(given, ", ")
 }
 
 // publish prints the tables and writes the files that were asked for.

@@ -51,6 +51,9 @@ func WithCluster(ctx context.Context, program launch.Program, dir string, broker
 // machine does meanwhile over all of them. What a failover loses or doubles is
 // part of its report, in any other scenario an error.
 func Compare(ctx context.Context, peers []Peer, dir string, scenario Named, rounds int, w io.Writer) (report.Comparison, error) {
+	if err := FilesFor(scenario.Publishers + scenario.Consumers); err != nil {
+		return report.Comparison{}, err
+	}
 	comparison := report.Comparison{Scenario: scenario.Name, What: scenario.What, Reports: make([][]report.Report, len(peers))}
 	for range rounds {
 		for i, peer := range peers {
