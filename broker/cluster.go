@@ -29,6 +29,7 @@ type carrier interface {
 	Send(c backbone.Class, to string, payload []byte) error
 	Broadcast(c backbone.Class, payload []byte) error
 	SendLink(c backbone.Class, to []string, payload ...[]byte) error
+	Writable(c backbone.Class, to string, size int) bool
 	Consumed(c backbone.Class, from string, bytes int)
 	Reopen(c backbone.Class, to string)
 	Leave(context.Context) error
@@ -46,6 +47,7 @@ type cluster struct {
 	history  *elect.History
 	applied  *appliedAt
 	catchup  *catchup // nil where mirrors that fell behind stay so
+	queues   map[string]*peerQueue
 	now      func() time.Time
 	jitter   func() float64
 	// starting is done once backbone is set: what the backbone calls waits for
@@ -82,7 +84,9 @@ func newCluster(b *Broker) *cluster {
 	c := &cluster{
 		broker: b, logger: b.logger, beater: elect.NewBeater(elect.DefaultHang), gate: &elect.Gate{},
 		history: elect.NewHistory(maxPromotions), applied: newAppliedAt(), now: time.Now, jitter: rand.Float64,
+		queues: make(map[string]*peerQueue),
 	}
+	c.openPeerQueues()
 	c.mu.up, c.mu.newcomers = make(map[string]bool), makeNewcomers()
 	c.mu.since = make(map[string]time.Time)
 	c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
@@ -115,7 +119,7 @@ func (c *cluster) start() error {
 		Name: b.config.Name, Incarnation: b.members.incarnation(b.log.Identity()), Peers: b.config.Cluster, Listen: b.config.Backbone,
 		Secret: b.config.ClusterSecret, NATS: b.config.NATS, Handler: c,
 		HoldBroken: []backbone.Class{backbone.Gateway}, MaxMessage: int(b.config.MaxMessageSize) + 64<<20,
-		Logger: b.logger,
+		Window: gatewayWindow, Logger: b.logger,
 	})
 	if err != nil {
 		return err
@@ -320,18 +324,6 @@ func (c *cluster) refuseAgain() {
 	}
 }
 
-var wireBuffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func (c *cluster) sendTo(to string, direction byte, m *wireMessage) bool {
-	buffer := wireBuffers.Get().(*[]byte)
-	*buffer = m.append(append((*buffer)[:0], direction))
-	err := c.backbone.SendLink(backbone.Gateway, []string{to}, *buffer)
-	if cap(*buffer) <= maxPooledOps {
-		wireBuffers.Put(buffer)
-	}
-	return err == nil
-}
-
 // LinkReset says that messages from a broker are missing: its gateways and ours
 // that it leads begin anew.
 func (c *cluster) LinkReset(class backbone.Class, from string) {
@@ -360,17 +352,9 @@ func (c *cluster) LinkBroken(class backbone.Class, to string) {
 		for _, w := range c.broker.gateways {
 			w.broken(to)
 		}
+		c.queues[to].clear()
 		c.backbone.Reopen(class, to)
 		c.anew(to)
-	}
-}
-
-// LinkWritable says that there is room again. Only transfers wait for it: what
-// else could not be sent has been given up; the gateways begin anew by
-// themselves.
-func (c *cluster) LinkWritable(class backbone.Class, to string) {
-	if class == backbone.Transfer {
-		c.catchup.writable(to)
 	}
 }
 
@@ -446,6 +430,7 @@ func (c *cluster) PeerDown(name string) {
 	for _, w := range c.broker.gateways {
 		w.broken(name)
 	}
+	c.queues[name].clear()
 	c.broker.spawn(func() { c.broker.bury(name) })
 }
 

@@ -23,6 +23,9 @@ type gateway struct {
 	logger  *slog.Logger
 	// port returns the way to a broker's group; nil where there is none.
 	port func(broker string) func(*wireMessage) bool
+	// room reports whether a broker takes that many bytes now; where it does not,
+	// writable is called when it may. nil for always.
+	room func(broker string, size int) bool
 	// voters is the number of copies of the group, for what quorums mean.
 	voters int
 	// ended and timeout: see publishTimeout.
@@ -34,6 +37,9 @@ type gateway struct {
 		leader string
 		term   uint64
 		send   func(*wireMessage) bool // to the leader; nil while there is none
+		// waiting is, in order, what is to be sent once there is room for the
+		// first of it, a submission.
+		waiting []*wireMessage
 		// greeted says that Hello was sent, accepted that it was answered: what
 		// comes goes to the leader from greeted on.
 		greeted, accepted bool
@@ -153,8 +159,35 @@ func (w *gateway) toLeader(m *wireMessage) {
 		return
 	}
 	m.group, m.term = w.id, w.mu.term
+	if len(w.mu.waiting) > 0 || !w.fits(m) {
+		w.mu.waiting = append(w.mu.waiting, m)
+		return
+	}
 	if !w.mu.send(m) {
 		w.mu.greeted, w.mu.accepted = false, false
+	}
+}
+
+// fits reports whether a message may be sent now. Only submissions wait: they
+// are what fills a link. Called with mu held.
+func (w *gateway) fits(m *wireMessage) bool {
+	return m.kind != wireSubmit || w.room == nil || w.room(w.mu.leader, len(m.ops))
+}
+
+// writable tells that a broker takes more.
+func (w *gateway) writable(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.mu.leader == name && w.mu.greeted && len(w.mu.waiting) > 0 && w.fits(w.mu.waiting[0]) {
+		if !w.mu.send(w.mu.waiting[0]) {
+			w.mu.greeted, w.mu.accepted = false, false
+			return
+		}
+		w.mu.waiting[0] = nil
+		w.mu.waiting = w.mu.waiting[1:]
+	}
+	if len(w.mu.waiting) == 0 {
+		w.mu.waiting = nil
 	}
 }
 
@@ -264,7 +297,7 @@ func (w *gateway) stop(err error) {
 	}
 	w.mu.err = err
 	unconfirmed, calls := w.mu.unconfirmed, w.mu.calls
-	w.mu.unconfirmed, w.mu.calls, w.mu.order = nil, make(map[uint64]*gatewayCall), nil
+	w.mu.unconfirmed, w.mu.calls, w.mu.order, w.mu.waiting = nil, make(map[uint64]*gatewayCall), nil, nil
 	w.mu.greeted, w.mu.accepted = false, false
 	w.led.Broadcast()
 	w.mu.Unlock()

@@ -94,7 +94,7 @@ func (w *gateway) tick() {
 // what they hold, what is unconfirmed, what was asked. Called with mu held, so
 // that nothing gets in between.
 func (w *gateway) greet() {
-	w.mu.greeted, w.mu.accepted, w.mu.asked = false, false, w.now()
+	w.mu.greeted, w.mu.accepted, w.mu.asked, w.mu.waiting = false, false, w.now(), nil
 	if w.mu.send = w.port(w.mu.leader); w.mu.send == nil {
 		return
 	}

@@ -93,6 +93,9 @@ func (b *Broker) openGateways() {
 		w := newGateway(id, b.session, voters, b.logger)
 		w.timeout = b.config.PublishTimeout
 		w.port = func(name string) func(*wireMessage) bool { return b.port(w, name) }
+		w.room = func(name string, size int) bool {
+			return name == b.config.Name || b.cluster == nil || b.cluster.room(name, size)
+		}
 		b.gateways[id] = w
 	}
 	for id := range b.config.Groups + 1 {

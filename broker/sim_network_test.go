@@ -315,8 +315,12 @@ func (b *simBackbone) ack(class backbone.Class, to *simProcess, life, number uin
 	key := simLinkKey{class, b.p.of.name}
 	b.gram(b.p, to.of, func(p *simProcess) {
 		if l := p.backbone.out[key]; p == to && l.life == life && !l.down {
-			if number > l.received || !l.open {
+			opens := !l.open
+			if number > l.received || opens {
 				l.received, l.progress, l.open = max(number, l.received), b.s.now, true
+			}
+			if opens {
+				p.broker.cluster.LinkWritable(class, key.name)
 			}
 		}
 	})
@@ -359,7 +363,7 @@ func (b *simBackbone) SendLink(c backbone.Class, to []string, payload ...[]byte)
 	var failed backbone.SendError
 	for _, name := range to {
 		key := simLinkKey{c, name}
-		if err := b.admit(b.out[key]); err != nil {
+		if err := b.admit(key); err != nil {
 			failed.Refusals = append(failed.Refusals, backbone.Refusal{To: name, Err: err})
 			continue
 		}
@@ -377,8 +381,8 @@ func (b *simBackbone) SendLink(c backbone.Class, to []string, payload ...[]byte)
 	return nil
 }
 
-func (b *simBackbone) admit(l *simOut) error {
-	s := b.s
+func (b *simBackbone) admit(key simLinkKey) error {
+	s, l := b.s, b.out[key]
 	switch {
 	case l.down:
 		return backbone.ErrDown
@@ -392,6 +396,7 @@ func (b *simBackbone) admit(l *simOut) error {
 		l.fullUntil = s.now + s.between(0, 100*time.Millisecond)
 		s.tell("link from %s to %s is full", b.p.of.name, l.to.name)
 		b.bump(l.to.name)
+		s.after(l.fullUntil-s.now, func() { b.p.handle(func() { b.p.broker.cluster.LinkWritable(key.class, key.name) }) })
 	}
 	if s.now < l.fullUntil && !s.calm {
 		return backbone.ErrFull

@@ -52,8 +52,9 @@ type Config struct {
 	MaxMessage int
 	// Window bounds, for each link, the bytes that are on their way or not yet
 	// consumed by the receiver's owner, each message counted with 64 bytes
-	// more than its length. A message larger than that is accepted when
-	// nothing else is on its way. Default 16 MiB.
+	// more than its length. A message larger than three quarters of it is
+	// accepted when a quarter or less is taken, so that it finds its way on a
+	// busy link too. Default 16 MiB.
 	Window int
 	// Transit bounds, for each link, the bytes that are written but have not
 	// arrived: it must fit through the route within its write deadline of 1 s,

@@ -57,13 +57,13 @@ func newOutgoing(b *Backbone, c Class, w *writer, hold bool) *outgoing {
 // admit says whether a link takes a message of that cost now.
 // REQUIRES: mu held.
 func (o *outgoing) admit(l *outLink, cost int64) error {
-	waiting := l.cost - l.consumed
+	waiting, window := l.cost-l.consumed, int64(o.b.config.Window)
 	switch {
 	case l.state == linkDown:
 		return ErrDown
 	case l.held:
 		return ErrHeld
-	case l.state == linkOpening || waiting > 0 && waiting+cost > int64(o.b.config.Window):
+	case l.state == linkOpening || waiting > 0 && waiting+min(cost, window*3/4) > window:
 		l.refused = true
 		return ErrFull
 	}
