@@ -7,12 +7,12 @@ import (
 	"github.com/mirrormq/mirrormq/internal/topology"
 )
 
-// placing counts, by group, the queues that this broker is declaring: the
-// registry does not know of them yet. Without it the queues that many
-// connections declare at once would all go to the same group.
+// placing is the queues that this broker is declaring, with their groups: the
+// registry need not know of them yet. Without it the queues that many connections
+// declare at once would all go to the same group.
 type placing struct {
-	mu    sync.Mutex
-	queue map[entry.GroupID]int
+	mu     sync.Mutex
+	queues map[entry.QueueID]entry.GroupID
 }
 
 // place chooses the group of a new queue: in memory for what goes with its
@@ -20,7 +20,7 @@ type placing struct {
 // several. done is to be called once the queue is registered, or is not to be.
 //
 // Two brokers that declare at the same time may choose the same group; asking
-// the topology's leader first would cost each declare a round trip. O(groups).
+// the topology's leader first would cost each declare a round trip. O(groups + those that are being declared).
 func (b *Broker) place(q *topology.Queue) (chosen entry.GroupID, done func()) {
 	if inMemory(q) {
 		return b.members.volatileGroup(b.config.Name), func() {}
@@ -29,21 +29,27 @@ func (b *Broker) place(q *topology.Queue) (chosen entry.GroupID, done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b.view(func(s *topology.State) {
+		beside := make(map[entry.GroupID]int)
+		for other, id := range p.queues {
+			if s.QueueByID(other) == nil { // else it is counted
+				beside[id]++
+			}
+		}
 		fewest := 0
 		for id := entry.GroupID(1); int(id) <= b.config.Groups; id++ {
-			if n := s.QueuesIn(id) + p.queue[id]; chosen == 0 || n < fewest {
+			if n := s.QueuesIn(id) + beside[id]; chosen == 0 || n < fewest {
 				chosen, fewest = id, n
 			}
 		}
 	})
-	if p.queue == nil {
-		p.queue = make(map[entry.GroupID]int)
+	if p.queues == nil {
+		p.queues = make(map[entry.QueueID]entry.GroupID)
 	}
-	p.queue[chosen]++
+	p.queues[q.ID] = chosen
 	return chosen, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.queue[chosen]--
+		delete(p.queues, q.ID)
 	}
 }
 
