@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func playBroker(how, address string) int {
 
 type fake struct {
 	how     string
-	cleaned *int
+	cleaned *atomic.Int32
 }
 
 func (f fake) Name() string          { return "fake" }
@@ -71,7 +72,7 @@ func (f fake) url(c Config) string                       { return c.amqpURL() }
 func (f fake) version(context.Context) string            { return "1" }
 func (f fake) cleanup(Config) {
 	if f.cleaned != nil {
-		*f.cleaned++
+		f.cleaned.Add(1)
 	}
 }
 
@@ -83,7 +84,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 }
 
 func TestABrokerServesUntilItIsStoppedAndStartsAgainAtTheSamePorts(t *testing.T) {
-	cleaned := 0
+	var cleaned atomic.Int32
 	config := Config{Dir: t.TempDir()}
 	for range 2 {
 		b, err := Start(within(t, 30*time.Second), fake{"serves", &cleaned}, config)
@@ -106,8 +107,8 @@ func TestABrokerServesUntilItIsStoppedAndStartsAgainAtTheSamePorts(t *testing.T)
 		}
 		config = b.Config
 	}
-	if cleaned != 2 {
-		t.Errorf("cleaned up %d times", cleaned)
+	if cleaned.Load() != 2 {
+		t.Errorf("cleaned up %d times", cleaned.Load())
 	}
 }
 
