@@ -176,6 +176,28 @@ func TestBrokersEndWithWhatTheyWereStartedFor(t *testing.T) {
 	}
 }
 
+func TestBrokersThatDontStartAreTriedAgain(t *testing.T) {
+	for starts, want := range map[int]bool{2: true, startTries + 1: false} {
+		count := filepath.Join(t.TempDir(), "count")
+		script := filepath.Join(t.TempDir(), "mirrormq")
+		text := fmt.Sprintf("#!/bin/sh\necho >> %s\n[ $(wc -l < %[1]s) -ge %d ] || exit 1\nexec %s \"$@\"\n", count, starts, program(t))
+		if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		dir, used := t.TempDir(), false
+		err := WithCluster(t.Context(), launch.MirrorMQ{Binary: script}, dir, 1, func(*launch.Cluster) error {
+			used = true
+			return nil
+		})
+		if (err == nil) != want || used != want {
+			t.Errorf("serves at start %d: %v", starts, err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	}
+}
+
 func TestUnknownBrokersAndScenariosAreRefused(t *testing.T) {
 	for _, arguments := range [][]string{{"--against", "kafka"}, {"--scenario", "none"}, {"--size", "big"}} {
 		app := &cli.App{Name: "bench", Commands: Command("./no-such-program").Subcommands, Writer: &strings.Builder{}}
