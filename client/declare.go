@@ -70,34 +70,57 @@ func (d *declared) all(role Role) []Declaration {
 	return list
 }
 
-// of returns the declarations of a queue and of its bindings.
+// of returns the declarations of a queue, of its bindings and of their
+// exchanges.
 func (d *declared) of(queue string) []Declaration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	exchanges := map[string]bool{}
+	for _, item := range d.mu.list {
+		if b, is := item.(Binding); is && b.Queue == queue {
+			exchanges[b.Exchange] = true
+		}
+	}
 	var list []Declaration
 	for _, item := range d.mu.list {
 		q, _ := item.(Queue)
 		b, _ := item.(Binding)
-		if q.Name == queue || b.Queue == queue {
+		e, _ := item.(Exchange)
+		if q.Name == queue || b.Queue == queue || exchanges[e.Name] {
 			list = append(list, item)
 		}
 	}
 	return list
 }
 
+// lockedFor is for how long a queue is waited for that the broker takes for
+// another connection's: that of a connection of ours whose end it has not
+// noticed yet.
+const lockedFor = 3 * time.Second
+
 // restore makes declarations on a new connection. What the broker refuses, it
 // logs and leaves out: whoever uses it will be told.
 func restore(ctx context.Context, s *session, list []Declaration, logger *slog.Logger) error {
-	for len(list) > 0 {
-		n, err := declareAll(ctx, s, list)
-		if err != nil && !isRefusal(err) {
+	pauses := backoff{least: 5 * time.Millisecond, most: 100 * time.Millisecond}
+	from, begun := 0, time.Now()
+	for from < len(list) {
+		n, err := declareAll(ctx, s, list[from:])
+		if err == nil {
+			return nil
+		}
+		if !isRefusal(err) {
 			return err
 		}
-		if err != nil {
-			logger.Warn("declaration refused after a reconnect", "kind", list[n].id().kind, "name", list[n].id().name, "reason", err)
-			n++ // The refusal has closed the channel.
+		if replyCode(err) == amqp.ResourceLocked && time.Since(begun) < lockedFor {
+			if err := sleep(ctx, pauses.pause()); err != nil {
+				return err
+			}
+			from = 0 // What the other connection takes along is made again.
+			continue
 		}
-		list = list[n:]
+		id := list[from+n].id()
+		logger.Warn("declaration refused after a reconnect", "kind", id.kind, "name", id.name, "reason", err)
+		from += n + 1 // The refusal has closed the channel.
 	}
 	return nil
 }

@@ -83,8 +83,11 @@ func (e *endpoints) round(lost string) []endpoint {
 
 // learn takes the addresses (host:port) that a broker says clients can reach its
 // cluster at. They are reached with what the URL of that broker has beside the
-// address. What a later broker says replaces it.
+// address. What a later broker says replaces it, unless that says nothing.
 func (e *endpoints) learn(from endpoint, addresses []string) {
+	if len(addresses) == 0 {
+		return
+	}
 	var learned []endpoint
 	for _, address := range addresses {
 		if slices.ContainsFunc(e.given, func(p endpoint) bool { return p.address == address }) {

@@ -50,7 +50,7 @@ func TestDeclarationsAreRemembered(t *testing.T) {
 	if got := d.all(Publishing); len(got) != 3 {
 		t.Errorf("for publishing: %+v", got)
 	}
-	if got := d.of("mine"); len(got) != 2 {
+	if got := d.of("mine"); len(got) != 3 {
 		t.Errorf("of a queue: %+v", got)
 	}
 	d.forget(Queue{Name: "mine"})

@@ -168,7 +168,11 @@ func TestEndpointsInTheirOrder(t *testing.T) {
 	if learned := e.round("")[3]; learned.url != "amqp://u:p@d:1" || learned.user != "u" {
 		t.Errorf("learned %+v", learned)
 	}
-	e.learn(given[0], nil)
+	e.learn(given[0], nil) // A broker that does not tell changes nothing.
+	if got := addresses(""); len(got) != 4 {
+		t.Errorf("got %v", got)
+	}
+	e.learn(given[0], []string{"c:5672"})
 	if got := addresses(""); len(got) != 3 {
 		t.Errorf("got %v", got)
 	}
