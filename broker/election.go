@@ -160,7 +160,7 @@ func (e *election) act(now time.Time, a *elect.Action) {
 		e.cluster.promoted(*a.Promotion)
 		if _, t := e.cluster.broker.attendance(e.group); t != nil {
 			doubted := ""
-			if a.Promotion.Reason == elect.Silent {
+			if r := a.Promotion.Reason; r == elect.Silent || r == elect.HandedOver {
 				doubted = a.Promotion.From
 			}
 			t.doubt(doubted)

@@ -107,7 +107,9 @@ type Elector struct {
 	bid bid
 	// handing is the last transfer that was announced, here or by a leader.
 	handing handing
+	// leaving says that this broker is being stopped; the others were told at left.
 	leaving bool
+	left    time.Time
 	// account is a promotion seen here that waits for its leader's own account
 	// until due; told is one that came before the leader was seen.
 	account *Promotion
@@ -215,6 +217,10 @@ func (e *Elector) step(now time.Time) {
 	if e.account != nil && !now.Before(e.due) {
 		e.record(*e.account)
 	}
+	if e.leaving && e.self >= 0 && now.Sub(e.left) >= BeatInterval {
+		e.left = now
+		e.broadcast(Message{Kind: Leaving, Term: e.local.Term})
+	}
 	switch {
 	case e.self < 0:
 		e.close() // A learner only listens.
@@ -250,6 +256,8 @@ func (e *Elector) Receive(now time.Time, from string, m Message) {
 	case Handing:
 		e.handing = handing{to: m.Name, term: m.Term, reason: m.Reason, at: now}
 		v.leaving = v.leaving || m.Reason == HandedOver
+	case Leaving:
+		v.leaving = true
 	case Leading:
 		e.hearAccount(now, from, m)
 	}

@@ -22,6 +22,8 @@ const (
 	Handing
 	// Leading: the sender leads Term, and Promotion tells how that came.
 	Leading
+	// Leaving: the sender is being stopped, and is not to lead any more.
+	Leaving
 )
 
 // Message is what one Elector tells another, of one group.
@@ -170,7 +172,7 @@ func newReader(b []byte, kind byte) (reader, error) {
 }
 
 func (r *reader) message() Message {
-	m := Message{Kind: MessageKind(r.byte(byte(Leading)))}
+	m := Message{Kind: MessageKind(r.byte(byte(Leaving)))}
 	r.bad = r.bad || m.Kind == 0
 	m.Group, m.Term, m.Round, m.Last = r.group(), r.uvarint(), r.uvarint(), r.position()
 	f := r.byte(flagsAll)

@@ -23,6 +23,7 @@ func everyMessage() []Message {
 			},
 		}},
 		{Kind: Leading, Promotion: &Promotion{}},
+		{Kind: Leaving, Group: 5, Term: 9},
 	}
 }
 

@@ -285,8 +285,8 @@ func (e *Elector) campaign(now time.Time, standings []Standing, waits, clean boo
 		}
 	}
 	switch {
-	case e.leaving && !(waits && clean): // else it leads, and hands over at once
-		return
+	case e.leaving && !(waits && clean) && slices.ContainsFunc(standings, func(s Standing) bool { return !s.Unfit }):
+		return // Else it leads, and hands over at once if it can: all that stop need a leader to the end.
 	case now.Before(e.round.ready.Add(time.Duration(place) * e.config.Timing.StandBy)), now.Before(e.round.next):
 		return
 	case e.local.Role == Candidate && now.Sub(e.round.campaigned) < e.config.Timing.Candidacy && !e.splits(now):

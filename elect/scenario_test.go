@@ -220,6 +220,27 @@ func TestABrokerThatStopsLeadsNeverAgain(t *testing.T) {
 	}
 }
 
+// The first to be gone may be the one that leads: the others have work to finish.
+func TestBrokersThatAllStopHaveALeaderToTheEnd(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		w := newWorld(t, seed, 3, 0)
+		w.settle()
+		w.run(time.Second)
+		for _, n := range w.nodes {
+			n.elector.HandOver(w.now)
+		}
+		w.run(200 * millisecond)
+		last := w.leader()
+		if last == nil {
+			w.fatalf("nobody leads")
+		}
+		w.kill(last)
+		if took, l := w.leaderless(last); took > 300*millisecond {
+			w.fatalf("%s leads after %v", l.name, took)
+		}
+	}
+}
+
 func TestAGroupStartsWithSomeMissing(t *testing.T) {
 	w := newWorld(t, 1, 5, 0)
 	w.kill(w.nodes[0])

@@ -47,8 +47,9 @@ const handingCounts = 2 * time.Second
 
 // HandOver begins a planned stop of this broker: where it leads the group,
 // leadership is transferred to the most caught-up living mirror, and to the
-// next when that fails; and this broker never campaigns again. The owner goes
-// on ticking until Handed is true, or its own patience ends.
+// next when that fails; and this broker never campaigns again. The others are
+// told, so that none hands leadership here. The owner goes on ticking until
+// Handed is true, or its own patience ends.
 func (e *Elector) HandOver(now time.Time) {
 	e.leaving = true
 	e.step(now)

@@ -59,6 +59,34 @@ func TestBrokersThatStopTogetherDoNotHandLeadershipToOneAnother(t *testing.T) {
 	}
 }
 
+// A whole cluster may be stopped at once: brokers that lead nothing say so too.
+func TestAStoppingMirrorIsNoHeir(t *testing.T) {
+	mirror := newLone(t)
+	mirror.HandOver(mirror.now)
+	told := make(map[string]int)
+	for range 20 {
+		for _, a := range mirror.Actions(nil) {
+			if a.Kind == Send && a.Message.Kind == Leaving {
+				told[a.To]++
+			}
+		}
+		mirror.now = mirror.now.Add(BeatInterval / 2)
+		mirror.Tick(mirror.now)
+	}
+	if told["b1"] != 10 || told["b3"] != 10 {
+		t.Errorf("told %v", told)
+	}
+	l := newLone(t)
+	l.led()
+	for _, name := range []string{"b1", "b3"} {
+		l.Receive(l.now, name, Message{Kind: Leaving, Group: 7})
+	}
+	l.HandOver(l.now)
+	if got := transfers(l); len(got) > 0 || l.HasHeirs() {
+		t.Errorf("handed to %v", got)
+	}
+}
+
 // transfers are the brokers to whom leadership is to be transferred.
 func transfers(l *lone) (to []string) {
 	for _, a := range l.Actions(nil) {
