@@ -85,10 +85,12 @@ func startIn(t *testing.T, dir string, brokers int, arguments amqp.Table, args .
 	r := startBrokers(t, dir, brokers, args...)
 	starting, cancel := context.WithTimeout(r.ctx, recoverTime)
 	defer cancel()
+	config := LoadConfig{Queue: "faults", Arguments: arguments, Rate: 500, Window: 100, Size: 1024, Seed: r.seed}
+	if *measure > 0 {
+		config.Probe = dir
+	}
 	var err error
-	r.load, err = r.cluster.StartLoad(starting, LoadConfig{
-		Queue: "faults", Arguments: arguments, Rate: 500, Window: 100, Size: 1024, Seed: r.seed,
-	})
+	r.load, err = r.cluster.StartLoad(starting, config)
 	if err != nil {
 		r.fail(err)
 	}

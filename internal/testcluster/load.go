@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -15,6 +16,8 @@ const (
 	firstTime = 30 * time.Second
 	// drainTime is how long nothing may come before what is missing is lost.
 	drainTime = 10 * time.Second
+	// probePause is how long the probe of the disk pauses.
+	probePause = 10 * time.Millisecond
 )
 
 // LoadConfig says what clients do. There is a publisher and a consumer on each
@@ -25,7 +28,11 @@ type LoadConfig struct {
 	Rate      int // messages a second of each publisher
 	Window    int // unconfirmed messages of each publisher
 	Size      int // of bodies at the mean, in bytes
-	Seed      uint64
+	// Probe is a directory on the brokers' disk where a file is written and synced
+	// all the time, to know how long the disk alone makes anybody wait; "" does
+	// without.
+	Probe string
+	Seed  uint64
 }
 
 // Load is running clients.
@@ -37,6 +44,7 @@ type Load struct {
 	wait       sync.WaitGroup
 	publishers []*publisher
 	consumers  []*consumer
+	disk       *meter
 }
 
 // StartLoad starts the clients and returns when each of them has had a confirm
@@ -57,6 +65,15 @@ func (c *Cluster) StartLoad(ctx context.Context, config LoadConfig) (*Load, erro
 		l.wait.Go(func() { p.run(running, p.session) })
 		l.wait.Go(func() { k.run(running, k.session) })
 	}
+	l.disk = &meter{timeline: c.Timeline}
+	if config.Probe != "" {
+		f, err := os.CreateTemp(config.Probe, "probe")
+		if err != nil {
+			l.Close()
+			return nil, err
+		}
+		l.wait.Go(func() { probe(running, f, l.disk) })
+	}
 	ctx, stop := context.WithTimeout(ctx, firstTime)
 	defer stop()
 	if err := l.AwaitFlow(ctx, 0, c.Brokers...); err != nil {
@@ -64,6 +81,19 @@ func (c *Cluster) StartLoad(ctx context.Context, config LoadConfig) (*Load, erro
 		return nil, err
 	}
 	return l, nil
+}
+
+// probe writes to a file and syncs it every probePause until ctx ends, and
+// removes it.
+func probe(ctx context.Context, f *os.File, m *meter) {
+	defer os.Remove(f.Name())
+	defer f.Close()
+	for pause(ctx, probePause) == nil {
+		if _, err := f.WriteAt(make([]byte, 4<<10), 0); err != nil || f.Sync() != nil {
+			return // It only measures.
+		}
+		m.event()
+	}
 }
 
 // AwaitFlow returns when the clients of brokers have each had a confirm or a
@@ -88,6 +118,7 @@ func (l *Load) AwaitFlow(ctx context.Context, since time.Duration, brokers ...*B
 
 // Begin starts to measure stand-stills.
 func (l *Load) Begin() {
+	l.disk.begin()
 	for i := range l.publishers {
 		l.publishers[i].meter.begin()
 		l.consumers[i].meter.begin()
@@ -97,16 +128,22 @@ func (l *Load) Begin() {
 // StandStill is the longest that a client stood still.
 type StandStill struct {
 	Confirms, Deliveries Gap
+	// Disk is the longest that the probe stood still, whatever the brokers did.
+	Disk Gap
 }
 
 func (s StandStill) String() string {
-	return fmt.Sprintf("confirms stood still for %d ms (from %.3f), deliveries for %d ms (from %.3f)",
+	text := fmt.Sprintf("confirms stood still for %d ms (from %.3f), deliveries for %d ms (from %.3f)",
 		s.Confirms.Length.Milliseconds(), s.Confirms.From.Seconds(), s.Deliveries.Length.Milliseconds(), s.Deliveries.From.Seconds())
+	if s.Disk.Length > 0 {
+		text += fmt.Sprintf(", the disk for %d ms (from %.3f)", s.Disk.Length.Milliseconds(), s.Disk.From.Seconds())
+	}
+	return text
 }
 
 // End returns the longest stand-still since Begin of a client of the brokers.
 func (l *Load) End(living ...*Broker) StandStill {
-	var s StandStill
+	s := StandStill{Disk: l.disk.end()}
 	for _, b := range living {
 		if gap := l.publishers[b.index].meter.end(); gap.Length > s.Confirms.Length {
 			s.Confirms = gap
