@@ -133,6 +133,7 @@ func (g *group) apply(term, index uint64, payload []byte) error {
 		}
 	}
 	g.countSettled(fx)
+	g.countRepeated(fx)
 	for i := range fx.Results {
 		r := &fx.Results[i]
 		g.settle(r.Session, r.Seq, index, outcome{ops: r.Ops, index: index})
@@ -287,6 +288,20 @@ func (g *group) countSettled(fx *queue.Effects) {
 	}
 	for _, q := range fx.Deleted {
 		delete(g.traffic, q)
+	}
+}
+
+// countRepeated counts the publishes of producers that were not enqueued.
+func (g *group) countRepeated(fx *queue.Effects) {
+	if g.dispatcher == nil || fx.Dropped == 0 && len(fx.TooOld) == 0 {
+		return
+	}
+	g.counts.duplicates.Add(uint64(fx.Dropped))
+	g.counts.tooOld.Add(uint64(len(fx.TooOld)))
+	for i := range fx.TooOld {
+		p := &fx.TooOld[i]
+		g.logger.Debug("a publish is too old to tell whether it is there", "group", g.name, "vhost", p.Vhost,
+			"producer", p.Producer, "sequence", p.Sequence, "highest", p.Highest)
 	}
 }
 

@@ -38,17 +38,20 @@ type lane struct {
 	group    queueGroup
 	receiver receiver // used by the group's goroutine
 
-	ops      []byte           // encoded, in order
-	confirms []confirmRange   // of the publishes in ops
-	quorum   replicate.Quorum // of confirms
-	held     []*held          // with acks that are not in ops yet
-	listed   bool             // in conn.dirty
+	ops       []byte           // encoded, in order
+	published int              // publishes in ops: acks come after them
+	confirms  []confirmRange   // of the publishes in ops
+	quorum    replicate.Quorum // of confirms
+	held      []*held          // with acks that are not in ops yet
+	listed    bool             // in conn.dirty
 }
 
 // confirmRange is adjoining publishes of one channel.
 type confirmRange struct {
 	to          *confirms
 	first, last uint64
+	op          int  // which of the submission's ops the first one is
+	refused     bool // by the group, though it took the submission
 	// shared is set for a single publish that goes to several groups.
 	shared *sharedConfirm
 }
@@ -98,12 +101,14 @@ func (l *lane) require(quorum replicate.Quorum) {
 }
 
 // enqueue appends a whole publish to the ops.
-func (l *lane) enqueue(queues []entry.QueueID, exchange, key, properties, body []byte) {
+func (l *lane) enqueue(w *wishes, queues []entry.QueueID, exchange, key, properties, body []byte) {
 	if l.ops == nil {
 		l.ops = takeOps()
 	}
+	l.ops = w.appendOnce(l.ops, l.conn.vhost)
 	l.ops = appendPublish(l.ops, queues, exchange, key, properties, len(body))
 	l.ops = append(l.ops, body...)
+	l.published++
 	l.mark()
 }
 
@@ -113,16 +118,17 @@ func appendPublish(ops []byte, queues []entry.QueueID, exchange, key, properties
 	return entry.AppendContentHead(appendEnqueue(ops, queues, properties, size), exchange, key, properties)
 }
 
-// expect adds a publish in ops to those that are confirmed with them, at the
-// quorum that was required before it was put there.
+// expect adds the last publish in ops to those that are confirmed with them, at
+// the quorum that was required before it was put there.
 func (l *lane) expect(to *confirms, tag uint64, shared *sharedConfirm) {
+	op := l.published - 1
 	if n := len(l.confirms); n > 0 && shared == nil {
-		if last := &l.confirms[n-1]; last.to == to && last.shared == nil && last.last+1 == tag {
+		if last := &l.confirms[n-1]; last.to == to && last.shared == nil && last.last+1 == tag && last.op+int(tag-last.first) == op {
 			last.last = tag
 			return
 		}
 	}
-	l.confirms = append(l.confirms, confirmRange{to, tag, tag, shared})
+	l.confirms = append(l.confirms, confirmRange{to: to, first: tag, last: tag, op: op, shared: shared})
 }
 
 // flush submits everything that waits in any lane.
@@ -151,7 +157,7 @@ func (l *lane) flush() {
 		return
 	}
 	ops, confirms, quorum := l.ops, l.confirms, l.quorum
-	l.ops, l.confirms, l.quorum = nil, nil, replicate.QuorumMajority
+	l.ops, l.published, l.confirms, l.quorum = nil, 0, nil, replicate.QuorumMajority
 	l.submitLasting(ops, confirms, quorum, settled)
 }
 
@@ -219,11 +225,14 @@ func (l *lane) depart(f *flight, s submission) {
 
 // land confirms the publishes of a submission. Called on the group's goroutine.
 func (f *flight) land(o outcome) {
-	c := f.lane.conn
+	c, err := f.lane.conn, o.err
+	if err == nil && refusals(o.ops) {
+		f.confirms, err = split(f.confirms, o.ops), errTooOld
+	}
 	out, told := &c.out, uint64(0)
 	out.mu.Lock()
 	for _, r := range f.confirms {
-		nack := o.err != nil
+		nack := o.err != nil || r.refused
 		if r.shared != nil {
 			r.shared.left--
 			r.shared.refused = r.shared.refused || nack
@@ -242,7 +251,7 @@ func (f *flight) land(o outcome) {
 	out.mu.Unlock()
 	c.front.counts.confirmed.Add(told)
 	if f.then != nil {
-		f.then(o.err)
+		f.then(err)
 	}
 }
 

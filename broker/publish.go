@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/mirrormq/mirrormq/internal/amqp"
-	"github.com/mirrormq/mirrormq/replicate"
 )
 
 // What a channel expects of a publish's content next.
@@ -30,8 +29,8 @@ type incoming struct {
 	phase     contentPhase
 	mandatory bool
 	route     *route
-	// least is what the header asks for: the ack quorum is no weaker.
-	least replicate.Quorum
+	// wishes are what the headers ask for; the producer's memory is reused.
+	wishes wishes
 	// properties is copied from the header's frame; its memory is reused.
 	properties []byte
 	size, got  uint64
@@ -71,6 +70,16 @@ func (ch *channel) publish(v *amqp.PublishView) error {
 	return nil
 }
 
+// wish keeps what a publish's headers ask for longer than their frame is there.
+func (in *incoming) wish(w wishes) {
+	if w.sequence > 0 {
+		w.producer = append(in.wishes.producer[:0], w.producer...)
+	} else {
+		w.producer = in.wishes.producer[:0]
+	}
+	in.wishes = w
+}
+
 // header handles a content header.
 func (ch *channel) header(ctx context.Context, payload []byte) error {
 	in, c := &ch.incoming, ch.conn
@@ -90,9 +99,11 @@ func (ch *channel) header(ctx context.Context, payload []byte) error {
 	if err := c.validProperties(properties); err != nil {
 		return err
 	}
-	if in.least, err = c.front.quorums.header(properties); err != nil {
+	w, err := c.front.quorums.wishes(properties)
+	if err != nil {
 		return err
 	}
+	in.wish(w)
 	if in.route.byHeaders {
 		if in.route, err = c.routes.byHeaders(c, in.route, properties); err != nil {
 			return err
@@ -204,7 +215,8 @@ func (ch *channel) assemble() {
 		// Counted and dropped.
 	case len(in.route.targets) == 1 && ch.mode.Load() != modeTx:
 		in.alone = &in.route.targets[0]
-		in.assembled = appendPublish(takeOps(), in.alone.queues, in.route.exchange, in.route.key, in.properties, int(in.size))
+		in.assembled = in.wishes.appendOnce(takeOps(), ch.conn.vhost)
+		in.assembled = appendPublish(in.assembled, in.alone.queues, in.route.exchange, in.route.key, in.properties, int(in.size))
 	default:
 		in.assembled = make([]byte, 0, min(in.size, flushBytes))
 	}
@@ -234,13 +246,13 @@ func (ch *channel) nextTag() uint64 {
 // finish hands a whole message to the lanes of its queues.
 func (ch *channel) finish(properties, body []byte) {
 	in, c := &ch.incoming, ch.conn
-	r, mandatory, least := in.route, in.mandatory, in.least
+	r, mandatory, w := in.route, in.mandatory, in.wishes
 	ch.endContent()
 	c.front.counts.published.Add(1)
 	tag := ch.nextTag()
 	switch {
 	case ch.mode.Load() == modeTx:
-		ch.tx.publish(ch, r, mandatory, least, properties, body)
+		ch.tx.publish(ch, r, mandatory, &w, properties, body)
 		return
 	case len(r.targets) == 0:
 		ch.unroutable(r, mandatory, tag, properties, body)
@@ -253,9 +265,9 @@ func (ch *channel) finish(properties, body []byte) {
 	for i := range r.targets {
 		t := &r.targets[i]
 		if tag != 0 {
-			t.lane.require(t.required(least))
+			t.lane.require(t.required(w.least))
 		}
-		t.lane.enqueue(t.queues, r.exchange, r.key, properties, body)
+		t.lane.enqueue(&w, t.queues, r.exchange, r.key, properties, body)
 		if tag != 0 {
 			t.lane.expect(&ch.confirms, tag, shared)
 		}
@@ -269,7 +281,7 @@ func (ch *channel) finish(properties, body []byte) {
 // its own, or adds it to the lane's other ops when it is small.
 func (ch *channel) finishAlone() {
 	in, c := &ch.incoming, ch.conn
-	l, ops, quorum := in.alone.lane, in.assembled, in.alone.required(in.least)
+	l, ops, quorum := in.alone.lane, in.assembled, in.alone.required(in.wishes.least)
 	ch.endContent()
 	c.front.counts.published.Add(1)
 	tag := ch.nextTag()
@@ -283,6 +295,7 @@ func (ch *channel) finishAlone() {
 			l.ops = append(l.ops, ops...)
 			giveOps(ops)
 		}
+		l.published++
 		l.mark()
 		if tag != 0 {
 			l.expect(&ch.confirms, tag, nil)
@@ -307,7 +320,7 @@ func (ch *channel) endContent() {
 	if cap(properties) > 1024 {
 		properties = nil
 	}
-	*in = incoming{properties: properties}
+	*in = incoming{properties: properties, wishes: wishes{producer: in.wishes.producer[:0]}}
 }
 
 // unroutable handles a message that no queue wants: it is returned if it is

@@ -99,17 +99,9 @@ func (k quorums) raised(queue, least replicate.Quorum) replicate.Quorum {
 	return q
 }
 
-// header is the least quorum that a publish's header asks for: the leader's
-// where it has none. It allocates only for an error: 406.
-func (k quorums) header(properties amqp.RawProperties) (replicate.Quorum, error) {
-	if properties.Flags()&amqp.FlagHeaders == 0 {
-		return replicate.QuorumLeader, nil
-	}
-	headers, _ := properties.Headers()
-	field, given := headers.Lookup(ackQuorumKey)
-	if !given {
-		return replicate.QuorumLeader, nil
-	}
+// asked is the least quorum that a publish's header asks for. It allocates only
+// for an error: 406.
+func (k quorums) asked(field amqp.RawField) (replicate.Quorum, error) {
 	n, ok := field.Integer()
 	if text, is := field.Text(); is {
 		switch string(text) {

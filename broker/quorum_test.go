@@ -76,23 +76,23 @@ func TestTheHeaderIsReadFromWhatIsEncoded(t *testing.T) {
 	} {
 		p := amqp.Properties{ContentType: "text", Headers: amqp.Table{"a": "b", ackQuorumKey: r.value}}
 		raw := p.Append(nil)
-		q, err := k.header(raw)
+		w, err := k.wishes(raw)
 		if r.text != "" {
 			if err == nil || !strings.Contains(err.Error(), r.text) {
 				t.Errorf("%v: %v", r.value, err)
 			}
 			continue
 		}
-		if q != r.want || err != nil {
+		if q := w.least; q != r.want || err != nil {
 			t.Errorf("%v is %d, %v", r.value, q, err)
 		}
-		if n := testing.AllocsPerRun(10, func() { _, _ = k.header(raw) }); n > 0 {
+		if n := testing.AllocsPerRun(10, func() { _, _ = k.wishes(raw) }); n > 0 {
 			t.Errorf("%v: %v allocations", r.value, n)
 		}
 	}
 	for _, p := range []amqp.Properties{{}, {Headers: amqp.Table{"other": "all"}}} {
-		if q, err := k.header(p.Append(nil)); q != atLeader || err != nil {
-			t.Errorf("%+v: %d, %v", p, q, err)
+		if w, err := k.wishes(p.Append(nil)); w.least != atLeader || w.sequence != 0 || err != nil {
+			t.Errorf("%+v: %+v, %v", p, w, err)
 		}
 	}
 }

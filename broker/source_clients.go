@@ -43,6 +43,7 @@ func (s source) Totals() admin.Totals {
 	s.b.front.count(&totals)
 	totals.Ack, totals.QueuesCreated = s.b.counts.acked.Load(), s.b.counts.queuesCreated.Load()
 	totals.QueuesDeleted = s.b.counts.queuesDeleted.Load()
+	totals.Duplicates, totals.TooOld = s.b.counts.duplicates.Load(), s.b.counts.tooOld.Load()
 	return totals
 }
 

@@ -51,7 +51,7 @@ func (ch *channel) txSelect() error {
 }
 
 // publish buffers a publish.
-func (tx *transaction) publish(ch *channel, r *route, mandatory bool, least replicate.Quorum, properties, body []byte) {
+func (tx *transaction) publish(ch *channel, r *route, mandatory bool, w *wishes, properties, body []byte) {
 	if tx.bytes += len(body) + len(properties) + 64; tx.bytes > maxTxBytes+int(ch.conn.front.config.maxMessageSize) {
 		tx.err = amqp.ResourceError("transaction of more than %d bytes", maxTxBytes)
 		return
@@ -62,7 +62,8 @@ func (tx *transaction) publish(ch *channel, r *route, mandatory bool, least repl
 	for i := range r.targets {
 		t := &r.targets[i]
 		p := tx.part(t.lane)
-		p.quorum = ch.conn.front.quorums.stronger(p.quorum, t.required(least))
+		p.quorum = ch.conn.front.quorums.stronger(p.quorum, t.required(w.least))
+		p.ops = w.appendOnce(p.ops, ch.conn.vhost)
 		p.ops = append(appendPublish(p.ops, t.queues, r.exchange, r.key, properties, len(body)), body...)
 	}
 }
@@ -110,7 +111,10 @@ func (ch *channel) txCommit(ctx context.Context) error {
 	tx.settleAll()
 	ch.makeRoom()
 	ch.run(ctx, amqp.IDTxCommit, func(ctx context.Context) error {
-		if err := tx.commit(ctx); err != nil {
+		switch err := tx.commit(ctx); {
+		case err == errTooOld:
+			return amqp.PreconditionFailed("partial tx completion") // RabbitMQ's text.
+		case err != nil:
 			return amqp.InternalError("transaction not committed: %v", err)
 		}
 		if len(tx.returns) > 0 {

@@ -130,6 +130,8 @@ func totalMetrics() []totalMetric {
 		{describe(counter, "messages_confirmed_total", "Messages confirmed to their publishers."), func(t *Totals) uint64 { return t.Confirm }},
 		{describe(counter, "messages_returned_total", "Mandatory messages returned as unroutable."), func(t *Totals) uint64 { return t.ReturnUnroutable }},
 		{describe(counter, "messages_dropped_total", "Messages that had nowhere to go."), func(t *Totals) uint64 { return t.DropUnroutable }},
+		{describe(counter, "messages_duplicate_total", "Publishes to the groups led here that their producer had published before."), func(t *Totals) uint64 { return t.Duplicates }},
+		{describe(counter, "messages_too_old_total", "Publishes to the groups led here that were refused for being too far below their producer's highest sequence."), func(t *Totals) uint64 { return t.TooOld }},
 		{describe(counter, "messages_delivered_total", "Messages delivered or got, with or without acknowledgement."), func(t *Totals) uint64 { return t.DeliverGet() }},
 		{describe(counter, "messages_delivered_no_ack_total", "Of the delivered, those without acknowledgement."), func(t *Totals) uint64 { return t.DeliverNoAck + t.GetNoAck }},
 		{describe(counter, "messages_redelivered_total", "Of the delivered, those that were repeated."), func(t *Totals) uint64 { return t.Redeliver }},

@@ -111,6 +111,9 @@ func (c Counters) DeliverGet() uint64 { return c.Deliver + c.DeliverNoAck + c.Ge
 type Totals struct {
 	Counters
 
+	Duplicates uint64 // publishes that their producer had published before
+	TooOld     uint64 // publishes refused for being too far below their producer's highest
+
 	ConnectionsOpened, ConnectionsClosed          uint64
 	ChannelsOpened, ChannelsClosed                uint64
 	QueuesDeclared, QueuesCreated, QueuesDeleted  uint64

@@ -29,6 +29,13 @@ func (t RawTable) Lookup(key string) (f RawField, ok bool) {
 	return RawField{}, false
 }
 
+// Cut returns the first entry and what comes after it, for a walk over all of
+// them. ok is false where there is none, and where the table is malformed there.
+func (t RawTable) Cut() (key []byte, f RawField, rest RawTable, ok bool) {
+	key, kind, value, after, ok := cutEntry(t)
+	return key, RawField{kind, value}, after, ok
+}
+
 // Parse decodes the whole table, with the errors of ParseTable.
 func (t RawTable) Parse() (Table, error) { return parseTable(t, 0) }
 
