@@ -177,6 +177,35 @@ func (b *Broker) waitsOutside() {
 	}
 }
 
+// awaitVote waits until a newcomer votes in all groups: until then the loss of
+// another broker would be one too many.
+func (b *Broker) awaitVote(ctx context.Context) error {
+	if !isNewcomer(b.members.id) {
+		return nil
+	}
+	return b.awaitMembers(ctx, func(m replicate.Members) bool { return slices.Contains(m.Voters, b.members.id) })
+}
+
+// awaitMembers waits until the members of all groups, as they are known here, are
+// as wanted.
+func (b *Broker) awaitMembers(ctx context.Context, wanted func(replicate.Members) bool) error {
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	for _, e := range b.elections {
+		for {
+			is, err := onLoop(ctx, e.loop, func() bool { return wanted(e.node.Members()) })
+			if err != nil {
+				return fmt.Errorf("group %d: %w", e.group, err)
+			}
+			if is {
+				break
+			}
+			<-ticker.C
+		}
+	}
+	return nil
+}
+
 // admit lets strangers take part that are in the topology's members. Called on
 // its loop.
 func (c *cluster) admit(m replicate.Members) {
@@ -262,19 +291,8 @@ func (s source) Replace(ctx context.Context, name string) error {
 			c.sendTo(other, toGateway, &wireMessage{kind: wireReplace, text: name, seq: id})
 		}
 	}
-	ticker := time.NewTicker(tickInterval)
-	defer ticker.Stop()
-	for _, e := range b.elections {
-		for {
-			is, err := onLoop(ctx, e.loop, func() bool { return e.node.Members().Has(id) })
-			if err != nil {
-				return fmt.Errorf("group %d: %s is not a member yet: a majority of the others has to be there: %w", e.group, name, err)
-			}
-			if is {
-				break
-			}
-			<-ticker.C
-		}
+	if err := b.awaitMembers(ctx, func(m replicate.Members) bool { return m.Has(id) }); err != nil {
+		return fmt.Errorf("%s is not a member yet: a majority has to be there: %w", name, err)
 	}
 	return nil
 }

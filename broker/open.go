@@ -230,7 +230,10 @@ func (b *Broker) settle(ctx context.Context) error {
 	}
 	if b.cluster != nil {
 		// The sweeper brings them in line: others may be declaring queues.
-		return b.awaitMirrors(ctx)
+		if err := b.awaitMirrors(ctx); err != nil {
+			return err
+		}
+		return b.awaitVote(ctx)
 	}
 	for _, g := range b.groups {
 		if g.node != nil {

@@ -32,7 +32,7 @@ func (r *run) between(low, high time.Duration) time.Duration {
 // one has a random fault strike one broker, for a short time or a longer one.
 func (r *run) one() {
 	r.t.Helper()
-	faults := []Fault{Killed, Killed, Paused, Paused, CutOff, Unheard, Mute, Deaf, Stopped}
+	faults := []Fault{Killed, Killed, Paused, Paused, CutOff, Unheard, Mute, Deaf, Stopped, Lost}
 	lasts := r.between(0, 800*time.Millisecond)
 	if r.random.IntN(2) == 0 {
 		lasts = r.between(time.Second, 6*time.Second)
