@@ -3,11 +3,14 @@ package testcluster
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/mirrormq/mirrormq/bench/procstat"
 )
 
 // catchUpTime bounds how long a mirror may take: no promise, only more than it
@@ -80,6 +83,8 @@ type window struct {
 	phase               string
 	confirmed, consumed float64 // a second
 	lag                 uint64  // entries that the mirror lacks at its end
+	// cores are those that brokers and clients had; others may have wanted them too.
+	cores float64
 }
 
 // windows counts what a flood does.
@@ -88,11 +93,22 @@ type windows struct {
 	flood               *Flood
 	at                  time.Time
 	confirmed, consumed uint64
+	cpu                 time.Duration
 	list                []window
 }
 
 func (a *absence) windows(f *Flood) *windows {
-	return &windows{absence: a, flood: f, at: time.Now(), confirmed: f.Confirmed(), consumed: f.Consumed()}
+	return &windows{absence: a, flood: f, at: time.Now(), confirmed: f.Confirmed(), consumed: f.Consumed(), cpu: ourCPU()}
+}
+
+// ourCPU is the time that this process and the brokers have used; 0 where the
+// system does not tell.
+func ourCPU() time.Duration {
+	usage, err := procstat.Of(os.Getpid())
+	if err != nil {
+		return 0
+	}
+	return usage.CPU
 }
 
 // next waits for the end of a window, and returns how the mirror stands.
@@ -103,21 +119,27 @@ func (w *windows) next(phase string) Mirror {
 	m, err := w.leader.Mirror(w.ctx, w.group, w.mirror)
 	w.must(err)
 	seconds := now.Sub(w.at).Seconds()
-	w.list = append(w.list, window{phase, float64(confirmed-w.confirmed) / seconds, float64(consumed-w.consumed) / seconds, m.Lag})
-	w.at, w.confirmed, w.consumed = now, confirmed, consumed
+	cpu := ourCPU()
+	w.list = append(w.list, window{
+		phase, float64(confirmed-w.confirmed) / seconds, float64(consumed-w.consumed) / seconds, m.Lag, (cpu - w.cpu).Seconds() / seconds,
+	})
+	w.at, w.confirmed, w.consumed, w.cpu = now, confirmed, consumed, cpu
 	return m
 }
 
-// rates are the confirms a second of a phase's windows, ascending, and their mean.
-func (w *windows) rates(phase string) (rates []float64, mean float64) {
+// rates are the confirms a second of a phase's windows, ascending, their mean and
+// the mean of the cores.
+func (w *windows) rates(phase string) (rates []float64, mean, cores float64) {
 	for _, x := range w.list {
 		if x.phase == phase {
 			rates = append(rates, x.confirmed)
 			mean += x.confirmed
+			cores += x.cores
 		}
 	}
 	slices.Sort(rates)
-	return rates, mean / float64(max(len(rates), 1))
+	n := float64(max(len(rates), 1))
+	return rates, mean / n, cores / n
 }
 
 const (
@@ -130,18 +152,22 @@ const (
 func (w *windows) String() string {
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "window\tphase\tconfirmed/s\tconsumed/s\tlag\t")
+	fmt.Fprintln(table, "window\tphase\tconfirmed/s\tconsumed/s\tlag\tcores\t")
 	for i, x := range w.list {
-		fmt.Fprintf(table, "%d\t%s\t%.0f\t%.0f\t%d\t\n", i, x.phase, x.confirmed, x.consumed, x.lag)
+		fmt.Fprintf(table, "%d\t%s\t%.0f\t%.0f\t%d\t%.1f\t\n", i, x.phase, x.confirmed, x.consumed, x.lag, x.cores)
 	}
 	table.Flush()
-	_, was := w.rates(before)
+	fmt.Fprintln(table, "phase\tseconds\tconfirmed/s\tof before\tof after\tits median, lowest window\tcores\tconfirmed/core\t")
+	_, was, _ := w.rates(before)
+	_, is, _ := w.rates(after)
 	for _, phase := range []string{before, down, during, after} {
-		if rates, mean := w.rates(phase); len(rates) > 0 {
-			fmt.Fprintf(&text, "%s: %.1f s, mean %.0f/s, %.0f %% of before; windows: lowest %.0f %%, median %.0f %%\n",
-				phase, float64(len(rates))*windowTime.Seconds(), mean, 100*mean/was, 100*rates[0]/was, 100*rates[len(rates)/2]/was)
+		if rates, mean, cores := w.rates(phase); len(rates) > 0 {
+			fmt.Fprintf(table, "%s\t%.1f\t%.0f\t%.0f %%\t%.0f %%\t%.0f %%, %.0f %%\t%.1f\t%.0f\t\n",
+				phase, float64(len(rates))*windowTime.Seconds(), mean, 100*mean/was, 100*mean/is,
+				100*rates[len(rates)/2]/mean, 100*rates[0]/mean, cores, mean/max(cores, 0.01))
 		}
 	}
+	table.Flush()
 	return text.String()
 }
 
