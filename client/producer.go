@@ -180,9 +180,9 @@ func (p *Producer) PublishAsync(ctx context.Context, m Message) (Confirmation, e
 func (p *Producer) PublishBatch(ctx context.Context, messages []Message) error {
 	records := make([]*pending, 0, len(messages))
 	failed := &BatchError{Errors: make([]error, len(messages))}
-	for i := range messages {
+	for _, m := range messages {
 		record := &pending{done: make(chan struct{})}
-		if err := p.accept(ctx, record, &messages[i]); err != nil {
+		if err := p.accept(ctx, record, &m); err != nil {
 			record.err = err
 			close(record.done)
 		}
