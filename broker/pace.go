@@ -22,8 +22,9 @@ const (
 	// it takes until raft asks again.
 	paceBurst = 2 * tickInterval
 	// paceIdle is for how long nothing is committed when there is nothing to
-	// yield to; or it may be that commits wait for the very mirror.
-	paceIdle = time.Second
+	// yield to; or it may be that commits wait for the very mirror. A stall of
+	// the disk is shorter, mostly.
+	paceIdle = 500 * time.Millisecond
 )
 
 // pace bounds what mirrors that are far behind get, by what clients do

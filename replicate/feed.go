@@ -14,9 +14,9 @@ import (
 // everybody else; to send them as fast as the mirror takes them would take
 // disks, processors and the way to the other mirrors from what is published. So
 // entries that are no longer in the Ring are read by the owner elsewhere, some
-// of them ahead, and the owner says when they may go out (Feeder). Until then raft is told that there are none: it takes that for
-// a mirror that needs a snapshot, of which there is none just now, changes
-// nothing, and asks again.
+// of them ahead, and the owner says when they may go out (Feeder). Until then
+// raft is told that there are none: it takes that for a mirror that needs a
+// snapshot, of which there is none just now, changes nothing, and asks again.
 //
 // A mirror that commits need is not held up by that for long: what is committed
 // is all that is paced, and with commits ends the traffic to which it yields.
