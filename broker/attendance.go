@@ -288,24 +288,35 @@ func (t *attendance) doubt(name string) {
 	t.doubted, t.doubtedUntil = name, t.loop.now().Add(doubtTime)
 }
 
-// gathering reports whether gateways are still waited for.
+// gathering reports whether gateways are still waited for: for a while until they
+// tell, and then until what they submitted again is applied, however long that
+// takes. While nothing can be committed a message whose ack waits for that would
+// be given to another, and an old return would take it away from whom.
 func (t *attendance) gathering() bool {
 	now := t.loop.now()
 	if len(t.awaited) > 0 && t.doubted != "" && !now.Before(t.doubtedUntil) {
-		delete(t.awaited, t.doubted)
+		if !t.told(t.doubted) {
+			delete(t.awaited, t.doubted)
+		}
 		t.doubted = ""
 	}
-	if len(t.awaited) == 0 {
-		return false
-	}
-	if now.Before(t.until) {
-		return true
+	if len(t.awaited) == 0 || now.Before(t.until) {
+		return len(t.awaited) > 0
 	}
 	for name := range t.awaited {
-		t.loop.logger.Warn("not waiting any longer for a broker to tell what it holds", "group", t.loop.name, "broker", name)
+		if !t.told(name) {
+			t.loop.logger.Warn("not waiting any longer for a broker to tell what it holds", "group", t.loop.name, "broker", name)
+			delete(t.awaited, name)
+		}
 	}
-	t.awaited = nil
-	return false
+	return len(t.awaited) > 0
+}
+
+// told reports whether a gateway has told all and what it submitted again is on
+// its way.
+func (t *attendance) told(name string) bool {
+	a := t.find(name)
+	return a != nil && a.attached && !a.gone
 }
 
 // broken stops giving things to a broker to which, or from which, a link is

@@ -47,3 +47,26 @@ func TestTheGatewayOfALeaderThatFellSilentIsWaitedForShortly(t *testing.T) {
 	a.arrived("b2")
 	wait(0, false)
 }
+
+// Nothing could be committed for longer than gateways are waited for. What they
+// submitted again was passed over then: a message that had been returned long ago
+// was given out, and by the old return to another one too.
+func TestAGatewayThatHasToldIsWaitedForUntilWhatItSubmittedAgainIsApplied(t *testing.T) {
+	now := time.Now()
+	l := newLoop("test", slog.New(slog.DiscardHandler), func(error) {})
+	l.now, l.term, l.order = func() time.Time { return now }, 1, newVolatile()
+	a := newAttendance(l, entry.GroupID(1), func() []string { return []string{"b1", "b2"} })
+	a.doubt("b1")
+	a.lead()
+	for _, kind := range []wireKind{wireHello, wireSubmit, wireAttached} {
+		a.receive("b1", func(*wireMessage) bool { return true }, &wireMessage{kind: kind, term: 1, session: 7, seq: 1})
+	}
+	now = now.Add(2 * gatherTime)
+	if !a.gathering() {
+		t.Error("what was submitted again is not waited for")
+	}
+	l.refusePending(nil) // It ends.
+	if a.gathering() {
+		t.Error("it is waited for who never came, or has come")
+	}
+}
