@@ -6,10 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,10 +47,13 @@ type Broker struct {
 	// cluster is nil for a broker alone; elections are of the durable groups.
 	cluster   *cluster
 	elections map[entry.GroupID]*election
-	metrics   *admin.Metrics
-	web       *admin.Server
-	front     *front
-	alarms    *alarms
+	// keeps bounds what the groups keep of their logs for mirrors: see
+	// replicate.Config. Zero for the usual.
+	keeps   struct{ live, absent, tail uint64 }
+	metrics *admin.Metrics
+	web     *admin.Server
+	front   *front
+	alarms  *alarms
 	// deadLetters is the worker that dead-letters messages of all groups.
 	deadLetters *deadLetters
 	counts      *counters
@@ -302,7 +308,7 @@ func (b *Broker) stop(ctx context.Context) error {
 		b.cluster.catchup.stop()
 	}
 	b.background.Wait()
-	for _, g := range b.groups {
+	for _, g := range inOrder(b.groups) {
 		g.stop()
 		if g.keep != nil && g.state != nil && b.failure == nil {
 			errs = append(errs, g.keep.last())
@@ -344,12 +350,24 @@ func (b *Broker) stopGateways() {
 
 // drain waits until what the groups were handed before is committed.
 func (b *Broker) drain(ctx context.Context) {
-	for id, w := range b.gateways {
+	for id, w := range inOrder(b.gateways) {
 		if id >= entry.Volatile && b.groups[id] == nil {
 			continue
 		}
 		if _, err := w.do(ctx, takeOps()); err != nil {
 			b.logger.Warn("stopping with work undone", "group", id, "err", err)
+		}
+	}
+}
+
+// inOrder goes through groups by their ids: what is done to several, and waited
+// for, is done in one order, so that a simulation can be repeated.
+func inOrder[V any](of map[entry.GroupID]V) iter.Seq2[entry.GroupID, V] {
+	return func(yield func(entry.GroupID, V) bool) {
+		for _, id := range slices.Sorted(maps.Keys(of)) {
+			if !yield(id, of[id]) {
+				return
+			}
 		}
 	}
 }

@@ -208,10 +208,10 @@ func (e *election) transferTo(to string) error {
 func (b *Broker) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
-	for _, e := range b.elections {
+	for _, e := range inOrder(b.elections) {
 		e.loop.call(func() { e.elector.HandOver(e.loop.now()) })
 	}
-	for _, e := range b.elections {
+	for _, e := range inOrder(b.elections) {
 		for ctx.Err() == nil {
 			handed := make(chan bool, 1)
 			if !e.loop.call(func() { handed <- e.elector.Handed() || !e.elector.HasHeirs() }) || <-handed {

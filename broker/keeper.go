@@ -14,11 +14,23 @@ import (
 // checkpoints: what a restart replays.
 const minCheckpointBytes = 48 << 20
 
+// checkpointLog is what checkpoints, written here or sent by another broker, need
+// of the log.
+type checkpointLog interface {
+	Checkpoint(g entry.GroupID, at entry.Position, write func(io.Writer) error) error
+	Refill(g entry.GroupID, entries []log.Entry, done func(error))
+	LiveEntries(g entry.GroupID, after, upto uint64, fn func(index uint64) bool)
+	ReadEntry(g entry.GroupID, index uint64, dst []byte) (log.Entry, error)
+	Bounds(g entry.GroupID) (first, last entry.Position, ok bool)
+	Floor(g entry.GroupID) entry.Position
+	HardState(g entry.GroupID) (log.HardState, bool)
+}
+
 // keeper writes a durable group's checkpoints: when its log has grown by
 // minCheckpointBytes and by four times the last checkpoint's size, so that
 // checkpoints of a large backlog cost at most a quarter of the log's writes.
 type keeper struct {
-	log    *log.Log
+	log    checkpointLog
 	group  entry.GroupID
 	node   *replicate.Node
 	logger *slog.Logger

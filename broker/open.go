@@ -56,6 +56,7 @@ func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from orig
 	config := replicate.Config{
 		Group: g, ID: b.members.id, Voters: b.members.voters(), Members: from.members, Log: entries, Notify: l.notify,
 		Applied: from.at, RingBytes: ringBytes, Logger: b.logger,
+		KeepLive: b.keeps.live, KeepAbsent: b.keeps.absent, KeepTail: b.keeps.tail,
 	}
 	if b.cluster != nil {
 		config.Transport = &transport{cluster: b.cluster, group: g}
@@ -177,13 +178,18 @@ func (b *Broker) openGroup(id entry.GroupID) error {
 		return err
 	}
 	g.bodies = logBodies{log: b.log, id: id, ring: g.node.Ring()}
+	g.keepWith(b)
+	return nil
+}
+
+// keepWith has the group's keeper write and take its checkpoints.
+func (g *group) keepWith(b *Broker) {
 	g.keep.snapshot = func() func(io.Writer) error { return g.state.Snapshot().Checkpoint }
 	g.keep.restore = g.restore
 	if b.cluster != nil && b.cluster.catchup != nil {
-		g.arriving = func() bool { return b.cluster.catchup.arriving(id) }
+		g.arriving = func() bool { return b.cluster.catchup.arriving(g.id) }
 	}
 	g.keep.installed = g.installed
-	return nil
 }
 
 func (b *Broker) makeGroup(id entry.GroupID, name string, state *queue.Machine) *group {
@@ -215,7 +221,7 @@ func (b *Broker) settle(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	for id, w := range b.gateways {
+	for id, w := range inOrder(b.gateways) {
 		if id >= entry.Volatile && id != b.members.volatileGroup(b.config.Name) {
 			continue
 		}
@@ -235,7 +241,7 @@ func (b *Broker) settle(ctx context.Context) error {
 		}
 		return b.awaitVote(ctx)
 	}
-	for _, g := range b.groups {
+	for _, g := range inOrder(b.groups) {
 		if g.node != nil {
 			if _, err := b.reconcile(ctx, g, nil); err != nil {
 				return fmt.Errorf("group %d: %w", g.id, err)
@@ -248,7 +254,7 @@ func (b *Broker) settle(ctx context.Context) error {
 // awaitMirrors waits until the groups' copies here have all that their leaders
 // have: clients would wait for bodies that are still on their way.
 func (b *Broker) awaitMirrors(ctx context.Context) error {
-	for _, g := range b.groups {
+	for _, g := range inOrder(b.groups) {
 		if g.node == nil {
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -24,7 +23,7 @@ func (b *Broker) declareQueue(ctx context.Context, wanted topology.Queue) (*topo
 	if q := b.findQueue(wanted.Vhost, wanted.Name); q != nil {
 		return q, false, nil
 	}
-	wanted.ID = entry.QueueID(rand.Uint64() | 1)
+	wanted.ID = entry.QueueID(randomID())
 	group, placed := b.place(&wanted)
 	defer placed()
 	wanted.Group = group

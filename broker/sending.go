@@ -72,7 +72,7 @@ func (s *sending) run() {
 	s.loop.call(func() {
 		s.keep.node.Sent(s.to)
 		// Not at once even if all went well: raft's own answer may be on its way.
-		s.retry[s.to] = time.Now().Add(transferRetry)
+		s.retry[s.to] = s.loop.now().Add(transferRetry)
 	})
 	if err != nil {
 		logger.Warn("a mirror did not get its checkpoint", "err", err)

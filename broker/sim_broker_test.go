@@ -3,11 +3,11 @@ package broker
 import (
 	"bytes"
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/mirrormq/mirrormq/elect"
 	"github.com/mirrormq/mirrormq/internal/entry"
 	"github.com/mirrormq/mirrormq/internal/topology"
 	"github.com/mirrormq/mirrormq/queue"
@@ -21,6 +21,7 @@ type simBroker struct {
 	s           *simulation
 	name        string
 	incarnation int
+	data        string // directory, for the files of checkpoints that come
 	disk        *simDisk
 	process     *simProcess // nil while it is down
 	// disturbed is when others last had reason to give up what it holds: one of
@@ -41,16 +42,18 @@ type simProcess struct {
 	bodies   *simBodies
 	backbone *simBackbone
 	loops    []*simLoop
-	cancel   context.CancelFunc
 
 	gatewayIDs []entry.GroupID
 	up         map[string]bool          // peers
 	heard      map[string]uint64        // their epochs
 	last       map[string]time.Duration // when they were heard
 
-	paused, stopping, dead bool
-	since                  time.Duration // when it was paused
-	stalled                []func()      // what happens once it is no longer paused
+	paused, stopping, ready, dead bool
+	since                         time.Duration // when it was paused
+	stalled                       []func()      // what happens once it is no longer paused
+	resumed                       chan struct{} // closed then
+	// files are the checkpoints that are being written.
+	files map[chan error]struct{}
 }
 
 // simLoop drives one loop.
@@ -62,6 +65,9 @@ type simLoop struct {
 
 func newSimBroker(s *simulation, name string) *simBroker {
 	b := &simBroker{s: s, name: name, incarnation: len(s.brokers) + 1}
+	if s.plan.checkpoint > 0 {
+		b.data = s.t.TempDir()
+	}
 	b.disk = newSimDisk(s, b)
 	return b
 }
@@ -76,47 +82,6 @@ func (s *simulation) died(name string) bool {
 	return b.process == nil || s.now-b.process.started < 2*simSilence
 }
 
-// start begins a process.
-func (b *simBroker) start() {
-	s := b.s
-	if b.process != nil {
-		return
-	}
-	s.next++
-	p := &simProcess{
-		s: s, of: b, epoch: s.next, started: s.now,
-		up: make(map[string]bool), heard: make(map[string]uint64), last: make(map[string]time.Duration),
-	}
-	b.process = p
-	b.disk.open()
-	s.tell("start %s", b.name)
-	if err := p.open(); err != nil {
-		s.fatalf("%s does not start: %v", b.name, err)
-	}
-	p.every(tickInterval, func() {
-		for _, id := range p.gatewayIDs {
-			p.broker.gateways[id].tick()
-		}
-	})
-	p.every(elect.BeatInterval, func() {
-		p.broker.cluster.beat()
-		p.broker.cluster.refuseAgain()
-	})
-	p.every(simHelloInterval, p.backbone.hello)
-	p.every(300*time.Millisecond, p.checkpoint)
-	for _, l := range p.loops {
-		l.rouse()
-		p.every(tickInterval, func() {
-			l.tick()
-			l.rouse()
-		})
-	}
-	if s.model.declared {
-		p.populate()
-	}
-	p.rouse()
-}
-
 // open wires a broker as Start does, with what is played in the place of what is not.
 func (p *simProcess) open() error {
 	s := p.s
@@ -125,19 +90,19 @@ func (p *simProcess) open() error {
 		names[b.name] = b.name
 	}
 	b := &Broker{
-		config: Config{Name: p.of.name, Cluster: names, Groups: 1, AckQuorum: "majority", PublishTimeout: s.plan.timeout},
-		logger: s.logger.With("broker", p.of.name), session: entry.SessionID(s.random.Uint64() | 1), boot: s.random.Uint64() | 1,
+		config: Config{Name: p.of.name, Data: p.of.data, Cluster: names, Groups: 1, AckQuorum: s.plan.usual, PublishTimeout: s.plan.timeout},
+		logger: s.logger.With("broker", p.of.name), session: entry.SessionID(randomID()), boot: randomID(),
 		groups: make(map[entry.GroupID]*group), counts: &counters{},
 		gateways: make(map[entry.GroupID]*gateway), elections: make(map[entry.GroupID]*election),
 		failedChannel: make(chan struct{}), failed: make(chan error, 1), pending: p.of.disk.pending,
 	}
-	// What the broker does beside its loops ends at once.
-	b.context, p.cancel = context.WithCancel(context.Background())
-	p.cancel()
+	b.context, b.cancel = context.WithCancel(context.Background())
+	b.keeps.live, b.keeps.absent, b.keeps.tail = s.plan.keep, s.plan.keep, s.plan.keep
+	b.deadLetters = newDeadLetters(b)
 	p.broker = b
 	b.members = newMembers(b.config, 0)
 	b.cluster = newCluster(b)
-	b.cluster.now, b.cluster.jitter = s.clock, s.random.Float64
+	b.cluster.jitter = s.random.Float64
 	for _, other := range s.brokers {
 		b.cluster.mu.known[other.name] = uint64(other.incarnation)
 	}
@@ -145,53 +110,72 @@ func (p *simProcess) open() error {
 	b.cluster.backbone = p.backbone
 	b.openGateways()
 	p.gatewayIDs = slices.Sorted(maps.Keys(b.gateways))
-	for _, w := range b.gateways {
-		w.now = s.clock
+	var err error
+	if b.cluster.catchup, err = newCatchup(b.cluster); err != nil {
+		return err
 	}
 	return p.openGroups()
 }
 
 func (p *simProcess) openGroups() error {
-	b, disk := p.broker, p.of.disk
-	state, machine := topology.New(), queue.NewMachine()
-	if l := simLogOf(disk.seen, simGroup); l.checkpoint != nil {
-		var err error
-		if machine, err = queue.Restore(bytes.NewReader(l.checkpoint)); err != nil {
-			return err
-		}
-	}
-	var err error
-	l := b.makeTopology(state)
-	p.drive(l)
-	if b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, simGroupLog{disk}, origin{}); err != nil {
+	b, log := p.broker, simGroupLog{p.of.disk}
+	state, from, err := restoreSim(p, entry.Topology, topology.New, topology.Restore)
+	if err != nil {
 		return err
 	}
-	p.elects(entry.Topology)
+	l := b.makeTopology(state)
+	p.drive(l)
+	if b.topology.node, b.topology.keep, err = b.join(l, entry.Topology, log, from); err != nil {
+		return err
+	}
+	b.topology.keep.snapshot, b.topology.keep.restore = b.topology.snapshot, b.topology.restore
+	p.elects(entry.Topology, b.topology.keep)
 
+	machine, from, err := restoreSim(p, simGroup, queue.NewMachine, queue.Restore)
+	if err != nil {
+		return err
+	}
 	g := b.makeGroup(simGroup, "queues", machine)
 	p.group = g
 	p.drive(g.loop)
-	g.orphaned = func(_ entry.QueueID, then func()) { then() }
-	from := origin{at: simLogOf(disk.seen, simGroup).floor}
-	if g.node, _, err = b.join(g.loop, simGroup, simGroupLog{disk}, from); err != nil {
+	if g.node, g.keep, err = b.join(g.loop, simGroup, log, from); err != nil {
 		return err
 	}
-	p.elects(simGroup)
-	p.bodies = &simBodies{process: p, group: simGroup, ring: g.node.Ring(), released: make(map[uint64]bool)}
-	p.bodies.retain(machine.Live)
+	p.bodies = &simBodies{process: p, group: simGroup, ring: g.node.Ring()}
 	g.bodies = p.bodies
+	g.keepWith(b)
+	p.elects(simGroup, g.keep)
 	g.loop.machine = &simMachine{group: g, p: p}
+
+	b.openVolatile()
+	p.drive(b.groups[b.members.volatileGroup(p.of.name)].loop)
 	return nil
+}
+
+// restoreSim is restore.
+func restoreSim[T any](p *simProcess, g entry.GroupID, fresh func() T, read func(io.Reader) (T, error)) (T, origin, error) {
+	l := simLogOf(p.of.disk.seen, g)
+	if l.checkpoint == nil {
+		return fresh(), origin{}, nil
+	}
+	var none T
+	members, in, err := readMembers(bytes.NewReader(l.checkpoint))
+	if err != nil {
+		return none, origin{}, err
+	}
+	state, err := read(in)
+	return state, origin{l.floor, members}, err
 }
 
 // drive has a loop run in virtual time.
 func (p *simProcess) drive(l *loop) {
-	l.now = p.s.clock
 	p.loops = append(p.loops, &simLoop{loop: l})
 }
 
-// elects has the elector of the last loop wake it in virtual time.
-func (p *simProcess) elects(id entry.GroupID) {
+// elects has the elector of the last loop wake it as an event, and its
+// checkpoints go to the played log.
+func (p *simProcess) elects(id entry.GroupID, keep *keeper) {
+	keep.log, keep.minBytes = simCheckpoints{p}, p.s.plan.checkpoint
 	l := p.loops[len(p.loops)-1]
 	p.broker.elections[id].rouseIn(time.Hour * 1000)
 	p.broker.elections[id].rouseIn = func(d time.Duration) bool {
@@ -236,6 +220,10 @@ func (p *simProcess) every(d time.Duration, do func()) {
 // rouse schedules a round of each loop that was roused.
 func (p *simProcess) rouse() {
 	for _, l := range p.loops {
+		if isClosed(l.quit) && !isClosed(l.done) {
+			l.end(errStopping)
+			close(l.done)
+		}
 		if l.scheduled {
 			continue
 		}
@@ -261,166 +249,6 @@ func (p *simProcess) round(l *simLoop) {
 		l.rouse()
 	}
 	p.s.model.watch(p)
-}
-
-// crash ends the process as kill -9 or a power failure does.
-func (b *simBroker) crash() {
-	p := b.process
-	if p == nil {
-		return
-	}
-	b.s.tell("crash %s", b.name)
-	b.s.counts.crashes++
-	b.end()
-}
-
-// end ends the process and lets the others know, as far as they can.
-func (b *simBroker) end() {
-	s, p := b.s, b.process
-	p.dead = true
-	b.disk.crash()
-	b.process = nil
-	b.disturbed = s.now
-	for _, c := range s.clients {
-		if c.on() == p {
-			c.died()
-		}
-	}
-	s.clients = slices.DeleteFunc(s.clients, func(c simClient) bool { return c.on() == p })
-	for _, other := range s.brokers {
-		q := other.process
-		if q == nil || s.network.cut[[2]string{b.name, other.name}] {
-			continue // It finds out by the silence.
-		}
-		q.later(s.between(time.Millisecond, 30*time.Millisecond), func() {
-			if q.heard[b.name] == p.epoch && q.up[b.name] {
-				q.backbone.down(b.name, "the route is lost")
-			}
-		})
-	}
-	if s.calm {
-		s.after(100*time.Millisecond, b.start)
-	} else {
-		s.after(s.between(50*time.Millisecond, s.between(100*time.Millisecond, 5*time.Second)), b.start)
-	}
-}
-
-// pause is SIGSTOP and, later, SIGCONT.
-func (p *simProcess) pause(d time.Duration) {
-	p.s.tell("pause %s for %v", p.of.name, d)
-	p.s.counts.pauses++
-	p.paused, p.since = true, p.s.now
-	p.s.troubled = p.s.now + d
-	p.of.disturbed = p.s.now
-	p.s.after(d, func() { p.resume(d) })
-}
-
-func (p *simProcess) resume(d time.Duration) {
-	if p.dead || !p.paused {
-		return
-	}
-	p.s.tell("resume %s", p.of.name)
-	p.paused = false
-	p.of.disturbed = p.s.now
-	stalled := p.stalled
-	p.stalled = nil
-	// Nobody else is to blame for that time.
-	for name := range p.last {
-		p.last[name] += d
-	}
-	for _, key := range p.backbone.keys {
-		p.backbone.out[key].progress += d
-	}
-	for i, do := range stalled {
-		p.later(time.Duration(i)*time.Microsecond, do)
-	}
-}
-
-// stop is a planned stop: leadership is handed over first.
-func (p *simProcess) stop() {
-	s := p.s
-	s.tell("stop %s", p.of.name)
-	s.counts.stops++
-	p.stopping = true
-	for _, id := range []entry.GroupID{entry.Topology, simGroup} {
-		e := p.broker.elections[id]
-		e.loop.call(func() { e.elector.HandOver(s.clock()) })
-	}
-	deadline := s.now + handOverTime
-	var wait func()
-	wait = func() {
-		for _, id := range []entry.GroupID{entry.Topology, simGroup} {
-			e := p.broker.elections[id]
-			if s.now < deadline && !e.elector.Handed() && e.elector.HasHeirs() {
-				p.later(handOverPoll, wait)
-				return
-			}
-		}
-		p.leave()
-	}
-	p.later(handOverPoll, wait)
-}
-
-// leave is the rest of a planned stop: the clients are closed, and what they
-// handed in is waited for.
-func (p *simProcess) leave() {
-	s := p.s
-	for _, c := range slices.Clone(s.clients) {
-		if c.on() == p {
-			c.close()
-		}
-	}
-	ended := false
-	end := func() {
-		if ended {
-			return
-		}
-		ended = true
-		for _, l := range p.loops {
-			l.end(errStopping)
-		}
-		for _, id := range p.gatewayIDs {
-			p.broker.gateways[id].stop(errStopping)
-		}
-		s.tell("stopped %s", p.of.name)
-		p.of.end()
-	}
-	p.broker.gateways[simGroup].submit(&submission{ops: takeOps(), done: func(outcome) { p.later(0, end) }})
-	p.later(2*time.Second, end)
-}
-
-// heal brings a broker back.
-func (b *simBroker) heal() {
-	b.disk.stalled = 0
-	if p := b.process; p != nil {
-		if p.paused {
-			p.resume(b.s.now - p.since)
-		}
-		if b.disk.broken {
-			b.crash()
-		}
-	}
-	b.s.after(100*time.Millisecond, b.start)
-}
-
-// checkpoint takes one as far as the mirrors allow.
-func (p *simProcess) checkpoint() {
-	g := p.group
-	if p.s.random.IntN(4) > 0 || g.err != nil || g.node.Err() != nil {
-		return
-	}
-	at := g.node.Status().Applied
-	if at.Index != g.state.Applied() || at.Index > g.node.KeepFrom() {
-		return
-	}
-	var b bytes.Buffer
-	if err := g.state.Checkpoint(&b); err != nil {
-		p.s.fatalf("%s: checkpoint: %v", p.of.name, err)
-	}
-	p.later(p.s.between(time.Millisecond, 50*time.Millisecond), func() {
-		p.of.disk.raise(simGroup, at, b.Bytes())
-		p.group.call(func() { g.node.Checkpointed(simLogOf(p.of.disk.seen, simGroup).floor) })
-	})
 }
 
 // simMachine holds what a group does against the model.

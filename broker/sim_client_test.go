@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
+	"github.com/mirrormq/mirrormq/internal/topology"
 	"github.com/mirrormq/mirrormq/queue"
 	"github.com/mirrormq/mirrormq/replicate"
 )
@@ -24,6 +26,12 @@ func (p *simProcess) gateway() *gateway { return p.broker.gateways[simGroup] }
 
 // populate gives a broker its clients.
 func (p *simProcess) populate() {
+	for _, q := range p.s.queues {
+		if !p.knows(q) {
+			p.later(10*time.Millisecond, p.populate) // A client would be told that it is not there.
+			return
+		}
+	}
 	for range 1 + p.s.random.IntN(2) {
 		p.newPublisher()
 	}
@@ -31,6 +39,12 @@ func (p *simProcess) populate() {
 		p.newChannel()
 	}
 	p.rouse()
+}
+
+// knows reports whether a queue is in the topology as the broker has it.
+func (p *simProcess) knows(id entry.QueueID) (known bool) {
+	p.broker.view(func(s *topology.State) { known = s.QueueByID(id) != nil })
+	return known
 }
 
 // simPublisher publishes with confirms.
@@ -90,9 +104,10 @@ func (c *simPublisher) publish() {
 		if s.chance(4) {
 			queues = append(queues, s.queues[(first+1)%len(s.queues)])
 		}
+		messages = append(messages, sent{body, len(queues)})
+		body += strings.Repeat(" ", 1+s.random.IntN(s.plan.size+1))
 		ops = appendPublish(ops, queues, nil, nil, []byte{0, 0}, len(body))
 		ops = append(ops, body...)
-		messages = append(messages, sent{body, len(queues)})
 	}
 	c.outstanding++
 	s.counts.published += len(messages)
@@ -113,7 +128,7 @@ func (c *simPublisher) publish() {
 		}
 		for _, m := range messages {
 			s.counts.confirmed++
-			s.model.confirmed(m.content, m.queues, quorum)
+			s.model.confirmed(&simConfirm{m.content, m.queues, quorum, c.p})
 		}
 	}})
 }
@@ -276,7 +291,7 @@ func (ch *simChannel) check(d queue.Delivery) {
 		}
 	}
 	content, err := entry.ParseContent(payload[d.Ref.Offset : d.Ref.Offset+d.Ref.Size])
-	if err != nil || string(content.Body) != message.content {
+	if err != nil || strings.TrimRight(string(content.Body), " ") != message.content {
 		s.fatalf("%s reads %q, %v for %d/%d %s", ch, content.Body, err, d.Queue, d.Message, message.content)
 	}
 }

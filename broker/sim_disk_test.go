@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -32,16 +33,22 @@ type simLog struct {
 	state   *replicate.HardState
 	// checkpoint is the state machine at the floor.
 	checkpoint []byte
-	// bodies are of entries at or below the floor.
-	bodies map[uint64][]byte
+	// bodies are entries at or below the floor, refilled those that wait for their
+	// checkpoint.
+	bodies, refilled map[uint64]replicate.Entry
+	// released are the entries that no message needs; forgotten by a restart.
+	released map[uint64]bool
 }
 
 type simAppend struct {
 	group   entry.GroupID
 	entries []replicate.Entry
 	state   *replicate.HardState
-	done    func(error)
-	since   time.Duration
+	// refill says that the entries are of a checkpoint to come; waits that a crash
+	// is told, since somebody beside the loops waits for it.
+	refill, waits bool
+	done          func(error)
+	since         time.Duration
 }
 
 var errSimDisk = errors.New("the disk broke")
@@ -53,7 +60,7 @@ func newSimDisk(s *simulation, b *simBroker) *simDisk {
 func simLogOf(m map[entry.GroupID]*simLog, g entry.GroupID) *simLog {
 	l := m[g]
 	if l == nil {
-		l = &simLog{bodies: make(map[uint64][]byte)}
+		l = &simLog{bodies: make(map[uint64]replicate.Entry), refilled: make(map[uint64]replicate.Entry), released: make(map[uint64]bool)}
 		m[g] = l
 	}
 	return l
@@ -65,11 +72,8 @@ func (d *simDisk) open() {
 	d.seen = make(map[entry.GroupID]*simLog)
 	for g, l := range d.durable {
 		opened := *l
-		opened.entries = slices.Clone(l.entries)
-		opened.bodies = make(map[uint64][]byte)
-		for i, b := range l.bodies {
-			opened.bodies[i] = b
-		}
+		opened.entries, opened.released = slices.Clone(l.entries), make(map[uint64]bool)
+		opened.bodies, opened.refilled = maps.Clone(l.bodies), maps.Clone(l.refilled)
 		d.seen[g] = &opened
 	}
 }
@@ -95,10 +99,27 @@ func (d *simDisk) crash() {
 			kept--
 		}
 		n := min(kept, len(a.entries))
-		simLogOf(d.durable, a.group).put(a.entries[:n])
+		simLogOf(d.durable, a.group).take(a.entries[:n], a.refill)
 		kept -= n
 	}
+	waiting := d.waiting
 	d.waiting, d.syncing, d.seen = nil, 0, nil
+	for _, a := range waiting {
+		if a.waits {
+			a.done(errSimDisk)
+		}
+	}
+}
+
+// take appends entries, or keeps them apart for a checkpoint to come.
+func (l *simLog) take(entries []replicate.Entry, refill bool) {
+	if !refill {
+		l.put(entries)
+		return
+	}
+	for _, e := range entries {
+		l.refill(e)
+	}
 }
 
 // put appends entries, which discard what they replace.
@@ -156,28 +177,11 @@ func (d *simDisk) synced() {
 			if a.state != nil {
 				l.state = a.state
 			}
-			l.put(a.entries)
+			l.take(a.entries, a.refill)
 		}
 		a.done(err)
 	}
 	d.sync()
-}
-
-// checkpoint raises a group's floor over what is applied.
-func (d *simDisk) raise(g entry.GroupID, at entry.Position, state []byte) {
-	for _, l := range []*simLog{simLogOf(d.durable, g), simLogOf(d.seen, g)} {
-		if at.Index <= l.floor.Index || at.Index > l.last().Index {
-			return
-		}
-	}
-	for _, l := range []*simLog{simLogOf(d.durable, g), simLogOf(d.seen, g)} {
-		n := at.Index - l.floor.Index
-		for _, e := range l.entries[:n] {
-			l.bodies[e.Index] = e.Payload
-		}
-		l.entries = slices.Clone(l.entries[n:])
-		l.floor, l.checkpoint = at, state
-	}
 }
 
 // simGroupLog gives it to replicate.
@@ -190,7 +194,7 @@ func (g simGroupLog) Append(group entry.GroupID, entries []replicate.Entry, stat
 	if state != nil {
 		l.state = state
 	}
-	d.waiting = append(d.waiting, simAppend{group, slices.Clone(entries), state, done, d.s.now})
+	d.waiting = append(d.waiting, simAppend{group: group, entries: slices.Clone(entries), state: state, done: done, since: d.s.now})
 	d.sync()
 }
 
@@ -198,8 +202,6 @@ func (g simGroupLog) Bounds(group entry.GroupID) (floor, last entry.Position) {
 	l := simLogOf(g.disk.seen, group)
 	return l.floor, l.last()
 }
-
-var errSimBounds = errors.New("no such entry")
 
 func (g simGroupLog) Term(group entry.GroupID, index uint64) (uint64, error) {
 	l := simLogOf(g.disk.seen, group)
@@ -213,6 +215,12 @@ func (g simGroupLog) Term(group entry.GroupID, index uint64) (uint64, error) {
 }
 
 func (g simGroupLog) Read(group entry.GroupID, lo, hi, maxBytes uint64) ([]replicate.Entry, error) {
+	// It may be called beside the loops, and by a process that has died.
+	g.disk.s.beside()
+	defer g.disk.s.besides()
+	if g.disk.seen == nil {
+		return nil, errSimDead
+	}
 	l := simLogOf(g.disk.seen, group)
 	var read []replicate.Entry
 	var size uint64
@@ -235,52 +243,4 @@ func (g simGroupLog) HardState(group entry.GroupID) (replicate.HardState, bool) 
 		return *l.state, true
 	}
 	return replicate.HardState{}, false
-}
-
-// simBodies are the bodies of a group on one broker.
-type simBodies struct {
-	process  *simProcess
-	group    entry.GroupID
-	ring     *replicate.Ring
-	released map[uint64]bool
-}
-
-func (b *simBodies) recent(index uint64) ([]byte, bool) {
-	if b.released[index] {
-		return nil, false // The ring may have it; who needs it is wrong all the same.
-	}
-	return b.ring.Get(index)
-}
-
-var errSimReleased = errors.New("the entry was released")
-
-func (b *simBodies) read(index uint64, _ []byte) ([]byte, error) {
-	l := simLogOf(b.process.of.disk.seen, b.group)
-	switch {
-	case b.released[index]:
-		return nil, errSimReleased
-	case index > l.last().Index:
-		return nil, errSimBounds
-	case index > l.floor.Index:
-		return l.entries[index-l.floor.Index-1].Payload, nil
-	}
-	if body, ok := l.bodies[index]; ok {
-		return body, nil
-	}
-	return nil, errSimBounds
-}
-
-func (b *simBodies) release(indexes []uint64) {
-	for _, i := range indexes {
-		b.released[i] = true
-	}
-}
-
-func (b *simBodies) retain(live func(uint64) bool) {
-	l := simLogOf(b.process.of.disk.seen, b.group)
-	for i := uint64(1); i <= b.process.group.state.Applied() && i <= l.last().Index; i++ {
-		if !live(i) {
-			b.released[i] = true
-		}
-	}
 }

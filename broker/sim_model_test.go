@@ -24,6 +24,8 @@ type simModel struct {
 	sessions map[entry.SessionID]uint64
 	queues   map[entry.QueueID]*simQueue
 	enqueued map[string]int // by content: in how many queues
+	where    map[string]uint64
+	confirms []*simConfirm
 	led      map[entry.GroupID]map[uint64]string
 	newest   uint64 // term that the queues were led in
 }
@@ -71,8 +73,8 @@ type simHold struct {
 func newSimModel(s *simulation) *simModel {
 	return &simModel{
 		s: s, states: make(map[uint64]uint64), sessions: make(map[entry.SessionID]uint64), queues: make(map[entry.QueueID]*simQueue),
-		enqueued: make(map[string]int),
-		led:      map[entry.GroupID]map[uint64]string{entry.Topology: {}, simGroup: {}},
+		enqueued: make(map[string]int), where: make(map[string]uint64),
+		led: map[entry.GroupID]map[uint64]string{entry.Topology: {}, simGroup: {}},
 	}
 }
 
@@ -159,7 +161,7 @@ func (m *simModel) op(op *queue.Op, payload []byte) {
 			m.s.fatalf("%v", err)
 		}
 		for i := range op.Queues() {
-			m.enqueue(op.QueueAt(i), string(content.Body))
+			m.enqueue(op.QueueAt(i), strings.TrimRight(string(content.Body), " "))
 		}
 	case queue.Settle:
 		for _, r := range op.Ranges {
@@ -193,6 +195,7 @@ func (m *simModel) enqueue(id entry.QueueID, content string) {
 	q.live++
 	q.messages[q.last] = &simMessage{queue: id, id: q.last, content: content}
 	m.enqueued[content]++
+	m.where[content] = uint64(len(m.log))
 }
 
 func (m *simModel) settle(q *simQueue, id entry.MessageID) {
@@ -228,14 +231,6 @@ func (m *simModel) applied(p *simProcess, index uint64) {
 		m.s.fatalf("%s has another state at entry %d", p.of.name, index)
 	}
 	m.states[index] = hash
-}
-
-// confirmed is told that a publisher was told so.
-func (m *simModel) confirmed(content string, queues int, q replicate.Quorum) {
-	strict := q == replicate.QuorumMajority || q == replicate.QuorumAll
-	if strict && m.enqueued[content] != queues {
-		m.s.fatalf("%s is confirmed and in %d queues of %d", content, m.enqueued[content], queues)
-	}
 }
 
 // delivered is told that a channel has got a message.
@@ -305,6 +300,7 @@ func (m *simModel) letGo(ch *simChannel, q entry.QueueID, id entry.MessageID) {
 
 // final expects that all is consumed.
 func (m *simModel) final() {
+	m.kept()
 	for _, id := range m.s.queues {
 		for i := entry.MessageID(1); i <= m.queues[id].last; i++ {
 			if message := m.queues[id].messages[i]; !message.gone {

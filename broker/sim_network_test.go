@@ -88,35 +88,13 @@ type simBackbone struct {
 	keys []simLinkKey
 }
 
-// simLinkKey is a class of links to, or from, a broker.
-type simLinkKey struct {
-	class backbone.Class
-	name  string
-}
-
-// simOut is the sending end of a link.
-type simOut struct {
-	to                      *simBroker
-	life, written, received uint64
-	used, held, down, open  bool
-	progress                time.Duration
-	arrives                 time.Duration // of the frame before
-	fullUntil               time.Duration
-}
-
-// simIn is the receiving end.
-type simIn struct {
-	epoch, life, next uint64
-	broken            bool
-}
-
 func newSimBackbone(n *simNetwork, p *simProcess) *simBackbone {
 	b := &simBackbone{simNetwork: n, p: p, out: make(map[simLinkKey]*simOut), in: make(map[simLinkKey]*simIn)}
 	for _, other := range n.s.brokers {
 		if other == p.of {
 			continue
 		}
-		for _, class := range []backbone.Class{backbone.Replication, backbone.Gateway} {
+		for _, class := range []backbone.Class{backbone.Replication, backbone.Gateway, backbone.Transfer} {
 			key := simLinkKey{class, other.name}
 			b.keys = append(b.keys, key)
 			b.out[key] = &simOut{to: other, down: true}
@@ -200,144 +178,10 @@ func (b *simBackbone) disturb(name string) {
 	}
 }
 
-// renew ends a link's life.
-func (b *simBackbone) renew(key simLinkKey, down bool) {
-	l := b.out[key]
-	tell := l.used
-	l.life++
-	l.written, l.received, l.used, l.open, l.down, l.progress = 0, 0, false, false, down, b.s.now
-	l.held = l.held || tell && key.class == backbone.Gateway
-	if !down {
-		b.frame(key, l, l.life, 0, nil)
-	}
-	if tell {
-		b.s.tell("%s: link %v to %s is broken", b.p.of.name, key.class, key.name)
-		b.bump(key.name)
-		b.p.broker.cluster.LinkBroken(key.class, key.name)
-	}
-}
-
-// tend asks after what was sent and did not arrive.
-func (b *simBackbone) tend(key simLinkKey, l *simOut) {
-	if l.down || l.received >= l.written && l.open {
-		return
-	}
-	s := b.s
-	if s.now-l.progress > simLost {
-		b.renew(key, false)
-		return
-	}
-	if s.now-l.progress < 60*time.Millisecond {
-		return
-	}
-	if !l.open {
-		b.frame(key, l, l.life, 0, nil)
-		return
-	}
-	life, written, epoch := l.life, l.written, b.p.epoch
-	at := max(l.arrives-s.now, 0)
-	s.after(at, func() { // behind the data
-		b.gram(b.p, l.to, func(to *simProcess) {
-			in := to.backbone.in[simLinkKey{key.class, b.p.of.name}]
-			switch {
-			case in.epoch != epoch || in.life < life || in.life == life && (in.broken || written >= in.next):
-				if in.epoch == epoch && in.life == life {
-					in.broken = true
-				}
-				to.backbone.gap(key.class, b.p, life)
-			case in.life == life:
-				to.backbone.ack(key.class, b.p, life, in.next-1)
-			}
-		})
-	})
-}
-
-// frame sends message number of a life, or opens the life where that is 0.
-func (b *simBackbone) frame(key simLinkKey, l *simOut, life, number uint64, payload []byte) {
-	s := b.s
-	p, to := b.p, l.to
-	l.arrives = max(l.arrives+1, s.now+b.delay())
-	lost := b.cut[[2]string{p.of.name, to.name}]
-	if number > 0 && !s.calm && s.chance(s.plan.lose) {
-		s.tell("a frame from %s to %s is lost", p.of.name, to.name)
-		s.counts.lost++
-		lost = true
-	}
-	if lost {
-		return
-	}
-	arrive := l.arrives
-	s.after(arrive-s.now, func() {
-		if q := to.process; q != nil && !b.cut[[2]string{p.of.name, to.name}] {
-			q.handle(func() { q.backbone.arrives(p, key.class, life, number, payload) })
-		}
-	})
-}
-
-// arrives takes a frame.
-func (b *simBackbone) arrives(from *simProcess, class backbone.Class, life, number uint64, payload []byte) {
-	l := b.in[simLinkKey{class, from.of.name}]
-	if number == 0 {
-		if l.epoch > from.epoch || l.epoch == from.epoch && life < l.life {
-			return
-		}
-		reset := false
-		if l.epoch != from.epoch || l.life != life {
-			reset = l.life != 0
-			*l = simIn{epoch: from.epoch, life: life, next: 1}
-		}
-		b.ack(class, from, life, l.next-1)
-		if reset {
-			b.s.tell("%s: link %v from %s is reset", b.p.of.name, class, from.of.name)
-			b.bump(from.of.name)
-			b.p.broker.cluster.LinkReset(class, from.of.name)
-		}
-		return
-	}
-	switch {
-	case l.epoch != from.epoch || l.life < life:
-		b.gap(class, from, life)
-		return
-	case l.life > life || l.broken:
-		return
-	case l.next != number:
-		l.broken = true
-		b.gap(class, from, life)
-		return
-	}
-	l.next++
-	b.ack(class, from, life, number)
-	b.p.broker.cluster.Message(class, from.of.name, payload)
-}
-
-// ack tells the sender how much has arrived.
-func (b *simBackbone) ack(class backbone.Class, to *simProcess, life, number uint64) {
-	key := simLinkKey{class, b.p.of.name}
-	b.gram(b.p, to.of, func(p *simProcess) {
-		if l := p.backbone.out[key]; p == to && l.life == life && !l.down {
-			opens := !l.open
-			if number > l.received || opens {
-				l.received, l.progress, l.open = max(number, l.received), b.s.now, true
-			}
-			if opens {
-				p.broker.cluster.LinkWritable(class, key.name)
-			}
-		}
-	})
-}
-
-// gap tells the sender that a life is over.
-func (b *simBackbone) gap(class backbone.Class, to *simProcess, life uint64) {
-	key := simLinkKey{class, b.p.of.name}
-	b.gram(b.p, to.of, func(p *simProcess) {
-		if l := p.backbone.out[key]; p == to && l.life == life && !l.down && l.open {
-			p.backbone.renew(key, false)
-		}
-	})
-}
-
 // Send implements carrier.
 func (b *simBackbone) Send(_ backbone.Class, to string, payload []byte) error {
+	b.enter()
+	defer b.s.besides()
 	if !b.p.up[to] {
 		return backbone.ErrDown
 	}
@@ -357,61 +201,14 @@ func (b *simBackbone) Broadcast(c backbone.Class, payload []byte) error {
 	return nil
 }
 
-// SendLink implements carrier.
-func (b *simBackbone) SendLink(c backbone.Class, to []string, payload ...[]byte) error {
-	joined := bytes.Join(payload, nil)
-	var failed backbone.SendError
-	for _, name := range to {
-		key := simLinkKey{c, name}
-		if err := b.admit(key); err != nil {
-			failed.Refusals = append(failed.Refusals, backbone.Refusal{To: name, Err: err})
-			continue
-		}
-		l := b.out[key]
-		if l.received == l.written {
-			l.progress = b.s.now
-		}
-		l.used = true
-		l.written++
-		b.frame(key, l, l.life, l.written, bytes.Clone(joined))
+// enter begins a call, by a loop or beside them: nothing of a process that stands
+// still gets out.
+func (b *simBackbone) enter() {
+	for b.p.paused && !b.p.dead {
+		<-b.p.resumed
 	}
-	if len(failed.Refusals) > 0 {
-		return &failed
-	}
-	return nil
+	b.s.beside()
 }
-
-func (b *simBackbone) admit(key simLinkKey) error {
-	s, l := b.s, b.out[key]
-	switch {
-	case l.down:
-		return backbone.ErrDown
-	case l.held:
-		return backbone.ErrHeld
-	case !l.open:
-		return backbone.ErrFull
-	}
-	if !s.calm && s.now >= l.fullUntil && s.chance(s.plan.full) {
-		s.counts.full++
-		l.fullUntil = s.now + s.between(0, 100*time.Millisecond)
-		s.tell("link from %s to %s is full", b.p.of.name, l.to.name)
-		b.bump(l.to.name)
-		s.after(l.fullUntil-s.now, func() { b.p.handle(func() { b.p.broker.cluster.LinkWritable(key.class, key.name) }) })
-	}
-	if s.now < l.fullUntil && !s.calm {
-		return backbone.ErrFull
-	}
-	return nil
-}
-
-// Consumed implements carrier.
-func (b *simBackbone) Consumed(backbone.Class, string, int) {}
-
-// Reopen implements carrier.
-func (b *simBackbone) Reopen(c backbone.Class, to string) { b.out[simLinkKey{c, to}].held = false }
-
-// Writable is always so: credit is only played by refusals.
-func (b *simBackbone) Writable(backbone.Class, string, int) bool { return true }
 
 // Leave implements carrier.
 func (b *simBackbone) Leave(context.Context) error { return nil }

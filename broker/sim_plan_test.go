@@ -13,6 +13,7 @@ import (
 type simPlan struct {
 	name    string
 	brokers int
+	queues  int
 
 	// Of each occasion of trouble, about twice a second:
 	crash, pause, cut, stop, stall, breaks, transfer int
@@ -21,7 +22,14 @@ type simPlan struct {
 	drop, lose, full int
 	slow             time.Duration
 
+	// How much the groups' logs grow until a checkpoint, and keep of what mirrors
+	// may need, in bytes, and how large a message is.
+	checkpoint int64
+	keep       uint64
+	size       int
+
 	// Of clients:
+	usual                       string // ack quorum of the queues
 	quorums                     []replicate.Quorum
 	noAck, gets, reopen, purges int
 	returns                     int
@@ -43,12 +51,23 @@ var simPlans = []simPlan{
 func drawPlan(seed uint64) simPlan {
 	r := rand.New(rand.NewPCG(seed, 1))
 	p := simPlans[r.IntN(len(simPlans))]
-	p.brokers = 3
+	p.brokers, p.queues = 3, 3
 	if r.IntN(4) == 0 {
 		p.brokers = 5
 	}
 	p.slow = []time.Duration{500 * time.Microsecond, 2 * time.Millisecond, 20 * time.Millisecond}[r.IntN(3)]
+	p.usual = "majority"
 	p.quorums = []replicate.Quorum{replicate.QuorumMajority, replicate.QuorumMajority, replicate.QuorumLeader, replicate.QuorumAll}
+	if p.brokers == 5 {
+		p.quorums = append(p.quorums, 4)
+		if r.IntN(2) == 0 {
+			p.usual, p.quorums = "2", append(p.quorums, 2, 2, 2)
+		}
+	}
+	p.checkpoint = 8 << 10
+	if r.IntN(3) > 0 {
+		p.keep, p.size = 1, 4<<10
+	}
 	p.returns = []int{0, 10, 30}[r.IntN(3)]
 	if r.IntN(2) == 0 {
 		p.gets = 2

@@ -2,30 +2,52 @@ package broker
 
 import (
 	"container/heap"
+	"context"
 	cryptorand "crypto/rand"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"hash/fnv"
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
-	"github.com/mirrormq/mirrormq/queue"
+	"github.com/mirrormq/mirrormq/internal/topology"
 )
 
-// The simulation plays a whole cluster in one goroutine and virtual time: the
-// brokers' loops, raft, electors, state machines, dispatchers and gateways are
+var (
+	simSeed  = flag.Uint64("sim.seed", 0, "simulate only this seed")
+	simSeeds = flag.Int("sim.seeds", 10, "seeds to simulate")
+	simSteps = flag.Int("sim.steps", 60000, "steps of trouble in each run")
+	simTrace = flag.Bool("sim.trace", false, "print what happens")
+	simLogs  = flag.Bool("sim.log", false, "print what the brokers log")
+)
+
+// The simulation plays a whole cluster in virtual time: the brokers' loops, raft,
+// electors, state machines, dispatchers, gateways, checkpoints and transfers are
 // the real ones; disks, the network and the clients are played. All that happens
 // follows from one seed.
+//
+// One goroutine plays, event by event. What a broker does beside its loops runs
+// on goroutines of its own, in the same bubble of time (testing/synctest), while
+// that one sleeps until the next event, one processor for all: see beside.
 //
 //	sim_test.go           time, chance, and how a run goes
 //	sim_plan_test.go      what may go wrong in a run
 //	sim_network_test.go   the backbone
+//	sim_link_test.go      its links
 //	sim_disk_test.go      the logs
-//	sim_broker_test.go    a broker's process: start, crash, pause, stop
+//	sim_log_test.go       what checkpoints need of them
+//	sim_broker_test.go    a broker's process
+//	sim_life_test.go      its life: start, crash, pause, stop
 //	sim_client_test.go    publishers, consumers
 //	sim_model_test.go     the dumb twin that everything is held against
 //	sim_run_test.go       the tests
@@ -43,9 +65,11 @@ type simulation struct {
 	network *simNetwork
 	model   *simModel
 	queues  []entry.QueueID
+	// baton is passed between who plays and who runs beside: see beside.
+	baton atomic.Uint64
 	// calm says that nothing bad happens any more, ending that clients begin
 	// nothing new.
-	calm, ending, populated bool
+	calm, ending, populated, over bool
 	// troubled is when living brokers last lost one another, or one of them
 	// stood still: then what one holds may be given to another, marked.
 	troubled time.Duration
@@ -65,11 +89,12 @@ type simulation struct {
 // simCounts tells what a run was made of.
 type simCounts struct {
 	steps, published, confirmed, refused, delivered, acked, redelivered, excused, got  int
+	checkpoints, installed, unclean, forgotten                                         int
 	crashes, pauses, cuts, stops, transfers, leaders, full, lost, stalls, breaks, torn int
 }
 
-// simStart is the instant at which virtual time begins.
-var simStart = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+// simStart is the instant at which virtual time begins, as in every bubble.
+var simStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // simEvent is something that happens at a time.
 type simEvent struct {
@@ -100,7 +125,19 @@ func seedRaft(t testing.TB, seed uint64) {
 	t.Cleanup(func() { cryptorand.Reader = original })
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
-	cryptorand.Reader = rand.NewChaCha8(key)
+	cryptorand.Reader = &lockedReader{reader: rand.NewChaCha8(key)}
+}
+
+// lockedReader is for who plays and who runs beside.
+type lockedReader struct {
+	mu     sync.Mutex
+	reader io.Reader
+}
+
+func (r *lockedReader) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reader.Read(b)
 }
 
 func newSimulation(t testing.TB, seed uint64, plan simPlan) *simulation {
@@ -116,11 +153,43 @@ func newSimulation(t testing.TB, seed uint64, plan simPlan) *simulation {
 	for i := range plan.brokers {
 		s.brokers = append(s.brokers, newSimBroker(s, fmt.Sprintf("b%d", i+1)))
 	}
-	for i := range 3 {
-		s.queues = append(s.queues, entry.QueueID(100+i))
-	}
 	return s
 }
+
+// simulate plays a run of so many steps of trouble in a bubble of time, and
+// returns the hash of its history.
+func simulate(t *testing.T, seed uint64, plan simPlan, steps int) (s *simulation, hash uint64) {
+	// Who runs first is chance else.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	synctest.Test(t, func(t *testing.T) {
+		s = newSimulation(t, seed, plan)
+		defer s.shut()
+		hash = s.run(steps)
+	})
+	return s, hash
+}
+
+// shut ends what still runs, however the run ended.
+func (s *simulation) shut() {
+	s.over = true
+	for _, b := range s.brokers {
+		if b.process != nil {
+			b.process.die()
+		}
+	}
+	pass(time.Minute) // No wait of theirs is longer.
+}
+
+// beside begins what the brokers' goroutines do to the simulation: whoever plays
+// sleeps meanwhile.
+func (s *simulation) beside() {
+	s.baton.Add(1)
+	s.now = time.Since(simStart)
+}
+
+// besides ends it.
+func (s *simulation) besides() { s.baton.Add(1) }
 
 type simLogWriter struct{ s *simulation }
 
@@ -158,13 +227,28 @@ func (s *simulation) fatalf(format string, args ...any) {
 	s.t.Fatalf("seed %d, %s, step %d, at %v: %s", s.seed, s.plan.name, s.counts.steps, s.now, fmt.Sprintf(format, args...))
 }
 
+// pass lets time pass.
+func pass(d time.Duration) {
+	if d > 0 {
+		<-time.After(d)
+	}
+}
+
 // step lets the next thing happen.
 func (s *simulation) step() bool {
 	if len(s.events) == 0 {
 		return false
 	}
 	e := heap.Pop(&s.events).(simEvent)
-	s.now = e.at
+	s.baton.Add(1)
+	pass(e.at - time.Since(simStart)) // Others run meanwhile.
+	s.baton.Add(1)
+	s.now = time.Since(simStart)
+	for _, b := range s.brokers {
+		if b.process != nil {
+			b.process.rouse()
+		}
+	}
 	s.counts.steps++
 	e.do()
 	return true
@@ -176,7 +260,7 @@ func (s *simulation) run(steps int) uint64 {
 	for _, b := range s.brokers {
 		s.after(s.between(0, 300*time.Millisecond), b.start)
 	}
-	s.after(0, s.declare)
+	go s.declare()
 	s.after(s.between(400*time.Millisecond, time.Second), s.trouble)
 	for s.counts.steps < steps && s.step() {
 	}
@@ -185,34 +269,38 @@ func (s *simulation) run(steps int) uint64 {
 	return s.history.Sum64()
 }
 
-// declare makes the queues, through a broker that lives all the time until then.
+// declare makes the queues, through whatever broker is there.
 func (s *simulation) declare() {
-	p := s.brokers[0].process
-	if p == nil {
-		s.after(10*time.Millisecond, s.declare)
-		return
-	}
-	s.after(500*time.Millisecond, func() {
-		if !s.model.declared {
-			s.declare() // Its broker died.
-		}
-	})
-	ops := takeOps()
-	for _, q := range s.queues {
-		ops = queue.AppendCreate(ops, q, queue.Settings{Vhost: "/", Name: fmt.Sprint(q)})
-	}
-	p.broker.gateways[simGroup].submit(&submission{ops: ops, done: func(o outcome) {
-		if o.err != nil || s.populated {
+	for i := 0; len(s.queues) < s.plan.queues; {
+		pass(10 * time.Millisecond)
+		if s.over {
 			return
 		}
-		s.populated = true
-		for _, b := range s.brokers {
-			if b.process != nil {
-				b.process.populate()
-			}
+		p := s.brokers[i%len(s.brokers)].process
+		if p == nil || !p.ready {
+			i++
+			continue
 		}
-	}})
-	p.rouse()
+		ctx, cancel := context.WithTimeout(p.broker.context, 2*time.Second)
+		q, _, err := p.broker.declareQueue(ctx, topology.Queue{Vhost: "/", Name: fmt.Sprintf("q%d", len(s.queues)), Durable: true, Type: "quorum"})
+		cancel()
+		if err != nil {
+			i++
+			continue
+		}
+		s.beside()
+		s.tell("%s declares %s: %x in group %d", p.of.name, q.Name, q.ID, q.Group)
+		s.queues = append(s.queues, q.ID)
+		s.besides()
+	}
+	s.beside()
+	defer s.besides()
+	s.populated = true
+	for _, b := range s.brokers {
+		if b.process != nil && b.process.ready {
+			b.process.handle(b.process.populate)
+		}
+	}
 }
 
 // heal ends all trouble, has the clients finish, and waits for all to be done.
