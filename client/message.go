@@ -121,7 +121,7 @@ func newMessage(d *amqp.Delivery) Message {
 		Exchange: d.Exchange, RoutingKey: d.RoutingKey, Body: d.Body, Headers: d.Headers,
 		ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, CorrelationID: d.CorrelationId,
 		ReplyTo: d.ReplyTo, Type: d.Type, AppID: d.AppId, Timestamp: d.Timestamp, MessageID: d.MessageId,
-		UserID: d.UserId, Priority: d.Priority, Transient: d.DeliveryMode == amqp.Transient,
+		UserID: d.UserId, Priority: d.Priority, Transient: d.DeliveryMode != amqp.Persistent,
 	}
 	if ttl, err := strconv.ParseInt(d.Expiration, 10, 64); err == nil {
 		m.TTL = time.Duration(ttl) * time.Millisecond
