@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -12,9 +13,14 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/urfave/cli/v2"
+
+	"github.com/mirrormq/mirrormq/client"
 )
 
-const defaultURL = "amqp://guest:guest@127.0.0.1:5672/"
+const (
+	defaultURL  = "amqp://guest:guest@127.0.0.1:5672/"
+	isItRunning = "is the broker running? start one with: mirrormq serve; or name another with --url"
+)
 
 // lastWords is how long a connection may still write after the command was
 // interrupted: enough to hand over acks, short enough for a blocked broker.
@@ -61,7 +67,7 @@ func connect(c *cli.Context) (*session, error) {
 		}
 		errs = append(errs, err)
 	}
-	return nil, &failure{exitConnect, errors.Join(errs...), "is the broker running? start one with: mirrormq serve; or name another with --url"}
+	return nil, &failure{exitConnect, errors.Join(errs...), isItRunning}
 }
 
 func dial(ctx context.Context, url string, timeout time.Duration) (*session, error) {
@@ -148,15 +154,81 @@ func withSession(c *cli.Context, fn func(*session) error) error {
 	return fn(s)
 }
 
-// reason is why the channel or the connection closed, if closed says so, else
-// err: a call on a closed channel only says that it is closed.
-func reason(closed <-chan *amqp.Error, err error) error {
-	select {
-	case why, ok := <-closed:
-		if ok && why != nil {
-			return why
-		}
-	default:
+// withClient runs fn with a client of the SDK, which goes on with another broker
+// of --url when its own is lost, and tells of that on standard error. Of its
+// connections the one with the role is spoken of. The client is closed afterwards.
+func withClient(c *cli.Context, role client.Role, fn func(*client.Client) error) error {
+	host, _ := os.Hostname() // Without it the name is only less telling.
+	connected, err := client.Dial(c.Context, c.String("url"), client.Config{
+		Name: fmt.Sprintf("mirrormq %d@%s", os.Getpid(), host), DialTimeout: c.Duration("connect-timeout"), InOrder: true,
+	})
+	if err != nil {
+		return connectError(c.Context, err)
 	}
+	var told sync.WaitGroup
+	states := connected.Watch()
+	told.Go(func() { tellStates(c.App.ErrWriter, role, states) })
+	err = fn(connected)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), lastWords)
+	defer cancel()
+	if c.Context.Err() != nil || err != nil {
+		cancel() // What was to be waited for has been.
+	}
+	if closing := connected.Close(ctx); err == nil && c.Context.Err() == nil {
+		err = closing
+	}
+	told.Wait()
 	return err
+}
+
+// tellStates tells of what a user should know at once, until the client is
+// closed.
+func tellStates(w io.Writer, role client.Role, states <-chan client.Status) {
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
+	last := client.Connected
+	for s := range states {
+		if s.Role != role || s.State == client.Closed {
+			continue
+		}
+		switch {
+		case s.State == client.Connecting && last != client.Connecting:
+			say("lost the connection to %s (%v); trying again", s.Broker, s.Reason)
+		case s.State == client.Connected && last == client.Connecting:
+			say("connected to %s", s.Broker)
+		case s.State == client.Blocked:
+			say("the broker blocks publishers: %v", s.Reason)
+		case s.State == client.Connected && last == client.Blocked:
+			say("the broker takes messages again")
+		}
+		last = s.State
+	}
+}
+
+// connectError gives the SDK's error of a first connection its exit code.
+func connectError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var errs []error
+	for _, err := range unjoin(err) {
+		var refused *client.ConnectError
+		if !errors.As(err, &refused) {
+			return fail(exitUsage, "URLs look like "+defaultURL, "--url: %w", err)
+		}
+		err = dialError(refused.Broker, amqp.URI{Username: refused.User, Vhost: refused.Vhost}, refused.Err)
+		var f *failure
+		if errors.As(err, &f) && f.code != exitConnect {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	return &failure{exitConnect, errors.Join(errs...), isItRunning}
+}
+
+// unjoin returns the errors that errors.Join has joined.
+func unjoin(err error) []error {
+	if joined, is := err.(interface{ Unwrap() []error }); is {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }

@@ -8,17 +8,9 @@ import (
 	"syscall"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/urfave/cli/v2"
-)
 
-const (
-	// idleTime is how long no message must come until the queue is asked
-	// whether it is empty.
-	idleTime    = 50 * time.Millisecond
-	consumerTag = "mirrormq-consume"
-	// ackDelay is how long acknowledgements wait for more of them.
-	ackDelay = 5 * time.Millisecond
+	"github.com/mirrormq/mirrormq/client"
 )
 
 // settleFlags choose what becomes of a message that was printed.
@@ -46,7 +38,8 @@ func consumeCommand() *cli.Command {
 		Description: `Ends when the queue is empty; with --count after so many messages, waiting for
 them; with --follow when interrupted. A message is acknowledged once it has
 been written to standard output: what the command did not get to print goes
-back to the queue.
+back to the queue. When its broker is lost it goes on with another one of --url;
+what was printed and not yet acknowledged then is printed again.
 
 Examples:
    mirrormq consume orders
@@ -70,18 +63,15 @@ Examples:
 
 // consumer prints deliveries and settles them.
 type consumer struct {
-	session  *session
+	client   *client.Client
 	printer  *printer
 	queue    string
 	count    int64 // 0 is no bound
 	follow   bool
 	requeue  bool
 	noAck    bool
-	batch    int64 // acknowledge at the latest after so many
 	timeout  time.Duration
 	received int64
-	unacked  int64
-	last     uint64 // delivery tag of the last message printed
 	started  time.Time
 	lastAt   time.Time // when the last message came
 }
@@ -118,9 +108,8 @@ func consume(c *cli.Context) error {
 			prefetch = 0
 		}
 	}
-	k.batch = max(1, int64(prefetch)/2)
-	return withSession(c, func(s *session) error {
-		k.session = s
+	return withClient(c, client.Consuming, func(connected *client.Client) error {
+		k.client = connected
 		k.started = time.Now()
 		err := k.run(c.Context, prefetch, c.Bool("exclusive"), arguments)
 		if !c.Bool("quiet") && (err == nil || k.received > 0) {
@@ -130,123 +119,70 @@ func consume(c *cli.Context) error {
 	})
 }
 
-func (k *consumer) run(ctx context.Context, prefetch int, exclusive bool, arguments amqp.Table) error {
-	closed := k.session.NotifyClose(make(chan *amqp.Error, 1))
-	if err := k.session.Qos(prefetch, 0, false); err != nil {
-		return err
-	}
-	deliveries, err := k.session.Consume(k.queue, consumerTag, k.noAck, exclusive, false, false, arguments)
-	if err != nil {
-		return err
-	}
-	err = k.loop(ctx, deliveries)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
-		return nil // Whoever read has had enough (| head); the rest goes back.
-	}
-	if err != nil {
-		return reason(closed, err)
-	}
-	if err := k.settle(k.requeue); err != nil {
-		return reason(closed, err)
-	}
-	// Closing the channel is answered after all that came before: the acks have
-	// arrived, and what was fetched but not printed is back in the queue.
-	return k.session.Channel.Close()
-}
+// errLate says that no message came for as long as --timeout allows.
+var errLate = errors.New("no message in time")
 
-// loop prints messages until there is a reason to end: nil after Ctrl-C, after
+// run prints messages until there is a reason to end: nil after Ctrl-C, after
 // count messages, or when the queue is empty.
-func (k *consumer) loop(ctx context.Context, deliveries <-chan amqp.Delivery) error {
-	idle, late, ack := newTimer(idleTime), newTimer(k.timeout), newTimer(0)
-	defer idle.stop()
-	defer late.stop()
-	defer ack.stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case d, ok := <-deliveries:
-			if !ok {
-				return fail(exitNotFound, "it was deleted, or its broker stopped", "the broker cancelled the consumer of queue %q", k.queue)
-			}
-			if err := k.take(&d); err != nil {
-				return err
-			}
-			if k.count > 0 && k.received >= k.count {
-				return nil
-			}
-			idle.reset(idleTime)
-			late.reset(k.timeout)
-			ack.reset(ackDelay)
-		case <-ack.expired():
-			if err := k.settle(false); err != nil {
-				return err
-			}
-		case <-idle.expired():
-			if k.follow || k.count > 0 {
-				continue
-			}
-			q, err := k.session.QueueDeclarePassive(k.queue, false, false, false, false, nil)
-			if err != nil {
-				return err
-			}
-			if q.Messages == 0 {
-				return k.drain(deliveries)
-			}
-			idle.reset(idleTime)
-		case <-late.expired():
-			if k.follow {
-				return nil
-			}
+func (k *consumer) run(ctx context.Context, prefetch int, exclusive bool, arguments client.Headers) error {
+	config := client.ConsumerConfig{
+		Name: "mirrormq-consume", Prefetch: prefetch, Exclusive: exclusive, NoAck: k.noAck, Arguments: arguments,
+		UntilEmpty: !k.follow && k.count == 0,
+	}
+	if prefetch == 0 {
+		config.Prefetch = -1
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if k.timeout > 0 {
+		late := time.AfterFunc(k.timeout, func() { cancel(errLate) })
+		defer late.Stop()
+		err := k.loop(ctx, config, func() { late.Reset(k.timeout) })
+		if err == nil && context.Cause(ctx) == errLate && !k.follow {
 			return fail(exitTimeout, "", "no message for %v; %s received", k.timeout, plural(k.received, "message"))
 		}
-	}
-}
-
-// drain ends the consumer and prints what was on its way: the answer to a
-// cancel comes behind the last delivery, and then the library closes the
-// channel. A large message may well take longer than idleTime to arrive.
-func (k *consumer) drain(deliveries <-chan amqp.Delivery) error {
-	if err := k.session.Cancel(consumerTag, false); err != nil {
 		return err
 	}
-	for d := range deliveries {
-		if err := k.take(&d); err != nil {
+	return k.loop(ctx, config, func() {})
+}
+
+// loop prints messages and acknowledges each once it is printed. What it does
+// not acknowledge goes back to the queue when it ends; so --requeue does nothing.
+func (k *consumer) loop(ctx context.Context, config client.ConsumerConfig, came func()) error {
+	for d, err := range k.client.Deliveries(ctx, k.queue, config) {
+		if err != nil {
 			return err
+		}
+		came()
+		if err := k.take(d); errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
+			return nil // Whoever read has had enough (| head); the rest goes back.
+		} else if err != nil {
+			return err
+		}
+		if k.count > 0 && k.received >= k.count {
+			return nil
 		}
 	}
 	return nil
 }
 
-// take prints a message, and acknowledges when enough wait for it.
-func (k *consumer) take(d *amqp.Delivery) error {
-	if err := k.printer.print(d, nil); err != nil {
+// take prints a message and then acknowledges it.
+func (k *consumer) take(d *client.Delivery) error {
+	if err := k.printer.delivery(d); err != nil {
 		return err
 	}
-	k.received++
-	k.unacked++
-	k.last = d.DeliveryTag
-	k.lastAt = time.Now()
-	if k.unacked >= k.batch {
-		return k.settle(false)
-	}
-	return nil
-}
-
-// settle hands what was printed to its reader and then acknowledges it, or puts
-// it back. In requeue mode nothing is settled before the end.
-func (k *consumer) settle(requeue bool) error {
 	if err := k.printer.flush(); err != nil {
 		return err
 	}
-	if k.noAck || k.unacked == 0 || k.requeue && !requeue {
+	k.received++
+	k.lastAt = time.Now()
+	if k.requeue {
 		return nil
 	}
-	k.unacked = 0
-	if requeue {
-		return k.session.Nack(k.last, true, true)
+	if err := d.Ack(); err != nil && !errors.Is(err, client.ErrStale) {
+		return err // A stale one comes again.
 	}
-	return k.session.Ack(k.last, true)
+	return nil
 }
 
 // summary leaves out the time that was spent waiting after the last message.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,9 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mirrormq/mirrormq/broker"
+	"github.com/mirrormq/mirrormq/client"
 )
 
 // testURL is the variable that names an AMQP broker to run these tests
@@ -49,10 +50,10 @@ func startBroker(t *testing.T) (amqpURL, apiURL string) {
 	return "amqp://guest:guest@" + b.AMQPAddr().String() + "/", "http://guest:guest@" + b.HTTPAddr().String()
 }
 
-// client runs commands against one broker.
-type client struct{ url string }
+// shell runs commands against one broker.
+type shell struct{ url string }
 
-func (c client) run(t *testing.T, stdin string, args ...string) result {
+func (c shell) run(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
 	at := slices.Index(args, "--")
 	if at < 0 {
@@ -62,7 +63,7 @@ func (c client) run(t *testing.T, stdin string, args ...string) result {
 }
 
 // queue declares a queue that is deleted when the test ends.
-func (c client) queue(t *testing.T) string {
+func (c shell) queue(t *testing.T) string {
 	t.Helper()
 	name := uniqueName(t)
 	c.run(t, "", "declare", "queue", name).want(t, exitOK, `queue "`+name+`": 0 messages, 0 consumers`)
@@ -71,7 +72,7 @@ func (c client) queue(t *testing.T) string {
 }
 
 func TestPublishAndConsume(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q := c.queue(t)
 	c.run(t, "", "publish", q, "one").want(t, exitOK, "1 message published, 1 confirmed")
 	c.run(t, "two\nthree\n", "publish", q).want(t, exitOK, "2 messages published, 2 confirmed")
@@ -90,7 +91,7 @@ func TestPublishAndConsume(t *testing.T) {
 }
 
 func TestPublishManyInTheWindowAndConsumeInOrder(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q := c.queue(t)
 	const n = 5000
 	c.run(t, "", "publish", q, "--count", fmt.Sprint(n), "--size", "64", "--window", "100").want(t, exitOK, "5,000 messages published, 5,000 confirmed")
@@ -107,7 +108,7 @@ func TestPublishManyInTheWindowAndConsumeInOrder(t *testing.T) {
 }
 
 func TestLargeBody(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q := c.queue(t)
 	c.run(t, "", "publish", q, "--size", "5MiB").want(t, exitOK)
 	if r := c.run(t, "", "consume", q, "-o", "raw").want(t, exitOK); len(r.stdout) != 5<<20 {
@@ -116,7 +117,7 @@ func TestLargeBody(t *testing.T) {
 }
 
 func TestPropertiesArriveAsGiven(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q := c.queue(t)
 	c.run(t, "", "publish", q, "{}", "--content-type", "application/json", "--header", "a=x,y", "--header", "n:=5",
 		"--priority", "4", "--message-id", "m", "--expiration", "1h", "--correlation-id", "c", "--type", "t").want(t, exitOK)
@@ -126,6 +127,13 @@ func TestPropertiesArriveAsGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	delete(m.Properties, "timestamp")
+	headers, _ := m.Properties["headers"].(map[string]any)
+	for _, name := range []string{"x-producer", "x-producer-sequence"} {
+		if headers[name] == nil {
+			t.Errorf("no header %s: a message that is published again would be there twice", name)
+		}
+		delete(headers, name)
+	}
 	got, _ := json.Marshal(m.Properties)
 	const want = `{"content_type":"application/json","correlation_id":"c","delivery_mode":2,"expiration":"3600000",` +
 		`"headers":{"a":"x,y","n":5},"message_id":"m","priority":4,"type":"t"}`
@@ -140,7 +148,7 @@ func TestPropertiesArriveAsGiven(t *testing.T) {
 }
 
 func TestUnroutableMessagesAreAnError(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	name := uniqueName(t)
 	c.run(t, "", "publish", name, "x").want(t, exitUndelivered, "1 returned", "came back unroutable (312 NO_ROUTE)", "mirrormq declare queue "+name)
 	c.run(t, "", "publish", name, "x", "--confirm=false").want(t, exitUndelivered, "came back unroutable")
@@ -150,7 +158,7 @@ func TestUnroutableMessagesAreAnError(t *testing.T) {
 }
 
 func TestTopologyCommands(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q, e, e2 := c.queue(t), uniqueName(t)+"-e", uniqueName(t)+"-e2"
 	c.run(t, "", "declare", "exchange", e, "--type", "topic").want(t, exitOK)
 	c.run(t, "", "declare", "exchange", e2, "--type", "headers", "--internal").want(t, exitOK)
@@ -188,7 +196,7 @@ func TestTopologyCommands(t *testing.T) {
 }
 
 func TestFollowAcknowledgesWhatItPrintedWhenInterrupted(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q := c.queue(t)
 	p := start(t, "consume", q, "--follow", "--url", c.url)
 	c.run(t, "", "publish", q, "first").want(t, exitOK)
@@ -203,7 +211,7 @@ func TestFollowAcknowledgesWhatItPrintedWhenInterrupted(t *testing.T) {
 }
 
 func TestAnInterruptedPublisherSaysWhatIsConfirmed(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q := c.queue(t)
 	p := start(t, "publish", q, "--url", c.url)
 	if _, err := io.WriteString(p.stdin, "a\nb\n"); err != nil {
@@ -218,15 +226,16 @@ func TestAnInterruptedPublisherSaysWhatIsConfirmed(t *testing.T) {
 }
 
 func TestAClosedPipeEndsAConsumer(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q := c.queue(t)
 	c.run(t, "", "publish", q, "--count", "2000", "--size", "1KiB").want(t, exitOK)
 	p := &printer{"body", bufio.NewWriterSize(brokenPipe{}, 16)}
-	err := withURL(c.url, func(s *session) error {
-		k := &consumer{session: s, printer: p, queue: q, batch: 10}
-		return k.run(t.Context(), 20, false, nil)
-	})
+	connected, err := client.Dial(t.Context(), c.url, client.Config{})
 	if err != nil {
+		t.Fatal(err)
+	}
+	k := &consumer{client: connected, printer: p, queue: q}
+	if err := errors.Join(k.run(t.Context(), 20, false, nil), connected.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	c.run(t, "", "declare", "queue", q, "--passive").want(t, exitOK, "2,000 messages, 0 consumers")
@@ -236,18 +245,8 @@ type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
-// withURL runs fn with a session.
-func withURL(url string, fn func(*session) error) error {
-	s, err := dial(context.Background(), url, time.Minute)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	return fn(s)
-}
-
 func TestWaitingHasAnEnd(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	q := c.queue(t)
 	c.run(t, "", "publish", q, "x").want(t, exitOK)
 	c.run(t, "", "consume", q, "--count", "2", "--timeout", "300ms").want(t, exitTimeout, "no message for 300ms; 1 message received").wantOut(t, "x\n")
@@ -256,7 +255,7 @@ func TestWaitingHasAnEnd(t *testing.T) {
 }
 
 func TestTheBrokerSaysNo(t *testing.T) {
-	c := client{amqpBroker(t)}
+	c := shell{amqpBroker(t)}
 	wrong := strings.Replace(c.url, "guest:guest@", "guest:wrong@", 1)
 	command(t, "", "get", "q", "--url", wrong).want(t, exitRefused, `refused the login of user "guest"`, "hint: check user and password")
 	command(t, "", "get", "q", "--url", strings.TrimSuffix(c.url, "/")+"/nowhere").want(t, exitRefused, `refused vhost "nowhere"`)

@@ -16,6 +16,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
+
+	"github.com/mirrormq/mirrormq/client"
 )
 
 // outputFlag chooses how messages are printed.
@@ -78,6 +80,23 @@ func (p *printer) print(d *amqp.Delivery, remaining *uint32) error {
 	}
 	_, err = p.out.Write(append(b, '\n'))
 	return err
+}
+
+// delivery writes one message of the SDK's to the buffer.
+func (p *printer) delivery(d *client.Delivery) error {
+	view := amqp.Delivery{
+		Exchange: d.Exchange, RoutingKey: d.RoutingKey, Redelivered: d.Redelivered, Body: d.Body, Headers: d.Headers,
+		ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, CorrelationId: d.CorrelationID, ReplyTo: d.ReplyTo,
+		MessageId: d.MessageID, Timestamp: d.Timestamp, Type: d.Type, UserId: d.UserID, AppId: d.AppID,
+		DeliveryMode: amqp.Persistent, Priority: d.Priority,
+	}
+	if d.Transient {
+		view.DeliveryMode = amqp.Transient
+	}
+	if d.TTL > 0 {
+		view.Expiration = strconv.FormatInt(d.TTL.Milliseconds(), 10)
+	}
+	return p.print(&view, nil)
 }
 
 func (p *printer) flush() error { return p.out.Flush() }

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/urfave/cli/v2"
+
+	"github.com/mirrormq/mirrormq/client"
 )
 
 func publishCommand() *cli.Command {
@@ -15,7 +15,9 @@ func publishCommand() *cli.Command {
 		ArgsUsage: "QUEUE [BODY]   (with --exchange or --routing-key: [BODY])",
 		Description: `The body is the argument; or --file; or --size bytes; or else each line of
 standard input is a message. Messages are persistent, must reach a queue, and
-are confirmed by the broker, unless told otherwise.
+are confirmed by the broker, unless told otherwise. When its broker is lost the
+command goes on with another one of --url: what was unconfirmed is published
+again, and MirrorMQ drops what it has (headers x-producer, x-producer-sequence).
 
 Examples:
    mirrormq publish --declare orders 'order 1'
@@ -62,18 +64,18 @@ func publish(c *cli.Context) error {
 		return err
 	}
 	defer bodies.close()
-	return withSession(c, func(s *session) error {
+	return withClient(c, client.Publishing, func(connected *client.Client) error {
 		if c.Bool("declare") {
 			if p.exchange != "" {
 				return usage("--declare declares a queue; it makes no sense with --exchange")
 			}
-			if _, err := s.QueueDeclare(p.key, true, false, false, false, nil); err != nil {
+			if err := connected.Declare(c.Context, client.Queue{Name: p.key}); err != nil {
 				return err
 			}
 		}
 		bar := startProgress(c.App.ErrWriter, !c.Bool("quiet"), total, &p.sent, &p.settled)
 		started := time.Now()
-		err := p.run(c.Context, s, bodies)
+		err := p.run(c.Context, connected, bodies)
 		bar.stop()
 		if !c.Bool("quiet") {
 			p.summarize(c.App.ErrWriter, time.Since(started))
@@ -88,9 +90,7 @@ func newPublisher(c *cli.Context) (*publisher, []string, error) {
 	args := c.Args().Slice()
 	p := &publisher{
 		exchange: c.String("exchange"), key: c.String("routing-key"),
-		mandatory: c.Bool("mandatory"), confirm: c.Bool("confirm"),
-		window: c.Int("window"), rate: c.Float64("rate"), timeout: c.Duration("timeout"),
-		warn: c.App.ErrWriter,
+		confirm: c.Bool("confirm"), window: c.Int("window"), rate: c.Float64("rate"), timeout: c.Duration("timeout"),
 	}
 	if !c.IsSet("exchange") && !c.IsSet("routing-key") {
 		if len(args) == 0 {
@@ -111,17 +111,11 @@ func newPublisher(c *cli.Context) (*publisher, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p.template = amqp.Publishing{
+	p.template = client.Message{
 		Headers: headers, ContentType: c.String("content-type"), ContentEncoding: c.String("content-encoding"),
-		CorrelationId: c.String("correlation-id"), ReplyTo: c.String("reply-to"), MessageId: c.String("message-id"),
-		Type: c.String("type"), AppId: c.String("app-id"), Priority: uint8(c.Uint("priority")),
-		DeliveryMode: amqp.Transient,
-	}
-	if c.Bool("persistent") {
-		p.template.DeliveryMode = amqp.Persistent
-	}
-	if c.IsSet("expiration") {
-		p.template.Expiration = fmt.Sprint(c.Duration("expiration").Milliseconds())
+		CorrelationID: c.String("correlation-id"), ReplyTo: c.String("reply-to"), MessageID: c.String("message-id"),
+		Type: c.String("type"), AppID: c.String("app-id"), Priority: uint8(c.Uint("priority")),
+		TTL: c.Duration("expiration"), Transient: !c.Bool("persistent"), DropUnroutable: !c.Bool("mandatory"),
 	}
 	return p, args, nil
 }

@@ -5,83 +5,69 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"golang.org/x/time/rate"
+
+	"github.com/mirrormq/mirrormq/client"
 )
+
+// maxWindow is the largest window of the SDK.
+const maxWindow = 4000
 
 // publisher sends messages with at most window of them unconfirmed.
 //
-// Three goroutines: run publishes; settle waits for the confirms in order;
-// collect takes what is returned. The first error cancels the others.
+// Two goroutines: run publishes; settle waits for the confirms in order. An
+// error that ends all cancels the sending.
 type publisher struct {
-	exchange, key      string
-	template           amqp.Publishing
-	mandatory, confirm bool
-	window             int
-	rate               float64       // messages a second; 0 is as fast as it goes
-	timeout            time.Duration // without a confirm; 0 is forever
-	warn               io.Writer     // for what the user should know at once
+	exchange, key string
+	template      client.Message
+	confirm       bool
+	window        int
+	rate          float64       // messages a second; 0 is as fast as it goes
+	timeout       time.Duration // without a confirm; 0 is forever
 
 	sent    atomic.Int64
 	settled atomic.Int64 // acked or nacked
 	nacked  atomic.Int64
 
-	returns struct { // owned by collect until it is joined
+	returns struct { // owned by settle until it is joined
 		count int64
-		first amqp.Return
+		first *client.UnroutableError
 	}
 }
 
-// run publishes every body and waits for all confirms and returns. After a
-// cancelled ctx it still waits for the confirms of what it has sent, briefly.
-func (p *publisher) run(ctx context.Context, s *session, bodies *bodies) error {
-	closed := s.NotifyClose(make(chan *amqp.Error, 1))
-	if p.confirm {
-		if err := s.Confirm(false); err != nil {
-			return err
-		}
+// run publishes every body and waits for all confirms. After a cancelled ctx it
+// still waits for the confirms of what it has sent, briefly.
+func (p *publisher) run(ctx context.Context, c *client.Client, bodies *bodies) error {
+	config := client.ProducerConfig{Name: "mirrormq-publish", Window: min(p.window, maxWindow), Timeout: p.timeout}
+	if p.timeout == 0 {
+		config.Timeout = -1
 	}
-	var done sync.WaitGroup
-	returns := s.NotifyReturn(make(chan amqp.Return, 64))
-	done.Go(func() { p.collect(returns) })
-	blocked := s.conn.NotifyBlocked(make(chan amqp.Blocking, 1))
-	done.Go(func() { p.report(blocked) })
-
+	producer, err := c.NewProducer(ctx, config)
+	if err != nil {
+		return err
+	}
 	// Only the publishing side ends at once; settle drains what was sent.
 	sending, cancel := context.WithCancelCause(ctx)
-	pending := make(chan *amqp.DeferredConfirmation, p.window)
+	defer cancel(nil)
+	pending := make(chan client.Confirmation, config.Window)
 	settled := make(chan error, 1)
 	go func() {
 		err := p.settle(ctx, pending)
 		if err != nil {
 			cancel(err)
-			s.abort(0) // A write that the broker doesn't read must not wait longer.
 		}
 		settled <- err
 	}()
-	sendErr := p.send(sending, s, bodies, pending)
+	sendErr := p.send(sending, producer, bodies, pending)
 	close(pending)
-	settleErr := <-settled
-	cancel(nil)
-
-	// A call as barrier: what was returned has come before its answer. Closing
-	// the connection ends collect and report.
-	if sendErr == nil && settleErr == nil {
-		sendErr = s.Qos(0, 0, false)
-	}
-	why := reason(closed, nil)
-	s.close()
-	done.Wait()
-	return p.outcome(why, settleErr, sendErr)
+	return p.outcome(<-settled, sendErr)
 }
 
-// send publishes until the bodies end. A slot in pending is a place in the
-// window.
-func (p *publisher) send(ctx context.Context, s *session, bodies *bodies, pending chan<- *amqp.DeferredConfirmation) error {
+// send publishes until the bodies end.
+func (p *publisher) send(ctx context.Context, producer *client.Producer, bodies *bodies, pending chan<- client.Confirmation) error {
 	limit := rate.NewLimiter(rate.Inf, 1)
 	if p.rate > 0 {
 		limit = rate.NewLimiter(rate.Limit(p.rate), max(1, int(p.rate/100)))
@@ -98,15 +84,12 @@ func (p *publisher) send(ctx context.Context, s *session, bodies *bodies, pendin
 			return err
 		}
 		m := p.template
-		m.Body, m.Timestamp = body, time.Now()
-		confirmation, err := s.PublishWithDeferredConfirm(p.exchange, p.key, p.mandatory, false, m)
+		m.Exchange, m.RoutingKey, m.Body, m.Timestamp = p.exchange, p.key, body, time.Now()
+		confirmation, err := producer.PublishAsync(ctx, m)
 		if err != nil {
 			return err
 		}
 		p.sent.Add(1)
-		if !p.confirm {
-			continue
-		}
 		select {
 		case pending <- confirmation:
 		case <-ctx.Done():
@@ -115,68 +98,46 @@ func (p *publisher) send(ctx context.Context, s *session, bodies *bodies, pendin
 	}
 }
 
-// settle waits for the confirm of each message, in the order they were sent.
-// A nack counts; it is no error until the end.
-func (p *publisher) settle(ctx context.Context, pending <-chan *amqp.DeferredConfirmation) error {
-	timer := newTimer(p.timeout)
-	defer timer.stop()
-	interrupted := ctx.Done()
+// settle waits for the confirm of each message, in the order they were sent. That
+// one was nacked or came back counts; it is no error until the end.
+func (p *publisher) settle(ctx context.Context, pending <-chan client.Confirmation) error {
+	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })()
 	for confirmation := range pending {
-		timer.reset(p.timeout)
-	wait:
-		for {
-			select {
-			case <-confirmation.Done():
-				break wait
-			case <-interrupted:
-				interrupted = nil
-				timer.reset(lastWords)
-			case <-timer.expired():
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				return fail(exitTimeout, "the broker is overloaded, blocked by an alarm, or has lost its majority: see mirrormq status",
-					"no confirm for %v", p.timeout)
+		err := confirmation.Wait(waiting)
+		var returned *client.UnroutableError
+		switch {
+		case err == nil:
+		case errors.As(err, &returned):
+			if p.returns.count++; p.returns.count == 1 {
+				p.returns.first = returned
 			}
-		}
-		if !confirmation.Acked() {
+		case errors.Is(err, client.ErrNacked):
 			p.nacked.Add(1)
+		case errors.Is(err, client.ErrTimeout):
+			return fail(exitTimeout, "the broker is overloaded, blocked by an alarm, or has lost its majority: see mirrormq status",
+				"no confirm for %v", p.timeout)
+		default:
+			return err
 		}
 		p.settled.Add(1)
 	}
 	return nil
 }
 
-// collect takes returned messages until the channel is closed.
-func (p *publisher) collect(returns <-chan amqp.Return) {
-	for r := range returns {
-		if p.returns.count++; p.returns.count == 1 {
-			p.returns.first = r
+// outcome is the error that tells most: what ended the waiting for confirms, then
+// what became of the messages, then what ended the sending.
+func (p *publisher) outcome(settling, sending error) error {
+	tell := func(err error) error {
+		f := classify(err)
+		if p.confirm {
+			return &failure{f.code, fmt.Errorf("%w; %s of %s confirmed", f.err, thousands(p.acked()), plural(p.sent.Load(), "message")), f.hint}
 		}
+		return f
 	}
-}
-
-// report tells when the broker blocks publishers, until the connection closes.
-func (p *publisher) report(blocked <-chan amqp.Blocking) {
-	for b := range blocked {
-		if b.Active {
-			_, _ = fmt.Fprintf(p.warn, "the broker blocks publishers: %s\n", b.Reason)
-		} else {
-			_, _ = fmt.Fprintln(p.warn, "the broker takes messages again")
-		}
-	}
-}
-
-// outcome is the error that tells most: why the broker closed the channel,
-// then what became of the messages, then what ended the sending.
-func (p *publisher) outcome(closed, settling, sending error) error {
-	unconfirmed := ""
-	if p.confirm {
-		unconfirmed = fmt.Sprintf("; %s of %s confirmed", thousands(p.acked()), plural(p.sent.Load(), "message"))
-	}
-	if closed != nil {
-		f := classify(closed)
-		return &failure{f.code, fmt.Errorf("%w%s", f.err, unconfirmed), f.hint}
+	if settling != nil {
+		return tell(settling)
 	}
 	if p.returns.count > 0 {
 		r := p.returns.first
@@ -185,15 +146,12 @@ func (p *publisher) outcome(closed, settling, sending error) error {
 			hint = "declare the queue: mirrormq declare queue " + shellWord(r.RoutingKey) + ", or publish with --declare"
 		}
 		return fail(exitUndelivered, hint, "%s of %s came back unroutable (%d %s): exchange %q, routing key %q",
-			thousands(p.returns.count), plural(p.sent.Load(), "message"), r.ReplyCode, r.ReplyText, r.Exchange, r.RoutingKey)
+			thousands(p.returns.count), plural(p.sent.Load(), "message"), r.Code, r.Text, r.Exchange, r.RoutingKey)
 	}
-	for _, err := range []error{settling, sending} {
-		if err != nil {
-			f := classify(err)
-			return &failure{f.code, fmt.Errorf("%w%s", f.err, unconfirmed), f.hint}
-		}
+	if sending != nil {
+		return tell(sending)
 	}
-	if n := p.nacked.Load(); n > 0 {
+	if n := p.nacked.Load(); n > 0 && p.confirm {
 		return fail(exitUndelivered, "the queue is full (reject-publish) or its group has no majority: see mirrormq status",
 			"%s of %s nacked", thousands(n), plural(p.sent.Load(), "message"))
 	}
