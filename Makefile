@@ -14,6 +14,8 @@ FUZZ_SECONDS ?= 60
 SEED ?= 0
 SEEDS ?= 300
 STEPS ?= 60000
+# make faults: which; all of internal/testcluster's by default.
+FAULTS ?= .
 # make chaos: how long. make standstill: how often each fault. make catchup: how
 # many messages pass.
 DURATION ?= 10m
@@ -26,7 +28,7 @@ VERSION := $(shell git describe --tags --dirty 2>/dev/null)
 LDFLAGS := $(if $(VERSION),-ldflags "-X main.version=$(VERSION)")
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check generate conformance smoke sim crash chaos standstill catchup fuzz bench clean
+.PHONY: help run build test race check generate conformance smoke sim crash chaos faults standstill catchup fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +70,9 @@ crash: ## kill a broker under load ROUNDS times, and lose nothing
 
 chaos: ## play random faults on three brokers for DURATION, and lose, double and reorder nothing
 	$(GO) test -count=1 -v -timeout 0 ./internal/testcluster -run RandomFaults -chaos $(DURATION)
+
+faults: ## play each fault on real brokers as long and as often as was promised; FAULTS is a pattern
+	$(GO) test -count=1 -v -timeout 0 ./internal/testcluster -long -rounds 50 -run '$(FAULTS)'
 
 standstill: ## how long clients stand still when a broker of three is lost, TIMES times each
 	$(GO) test -count=1 -v -timeout 0 ./internal/testcluster -run MeasureStandStills -measure $(TIMES)

@@ -19,6 +19,7 @@ const exitDamaged = 9
 // What was synced and is no longer what was written keeps a broker from
 // starting. The others go on.
 func TestAByteOfTheTailFlips(t *testing.T) {
+	onlyLong(t)
 	r := start(t, 3, quorum("majority"))
 	at := &spot{}
 	r.play(Fault{

@@ -22,7 +22,7 @@
 // to others.
 //
 // `go test ./internal/testcluster` plays each fault once, in short; -long plays
-// them longer, -rounds says how often all brokers are killed at once, -chaos
+// them longer (make faults), -rounds says how often all brokers are killed at once, -chaos
 // 2m plays random faults for that time (make chaos DURATION=2m), -measure prints
 // how long clients stand still (make standstill), and -catchup what they notice of
 // a mirror that catches up (make catchup).

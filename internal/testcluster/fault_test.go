@@ -93,9 +93,7 @@ func (r *run) killAll() {
 // With an ack quorum of 2 of 5, a confirmed message may be on one mirror alone:
 // that one has to be found and promoted.
 func TestTheOneMirrorThatHasAllIsPromoted(t *testing.T) {
-	if !*long {
-		t.Skip("skipped: five brokers are too much for a busy machine; played with -long")
-	}
+	onlyLong(t)
 	r := start(t, 5, quorum(2))
 	seen := 0
 	for range times(1, 20) {
@@ -111,13 +109,15 @@ func TestTheOneMirrorThatHasAllIsPromoted(t *testing.T) {
 func (r *run) promoted(f Fault, leader *Broker, lasts time.Duration) int {
 	r.t.Helper()
 	living := r.cluster.Mirrors(leader)
-	before, err := living[0].promotions(r.ctx)
-	r.must(err)
+	before := r.history(living[0])
+	var q queueView
+	r.until("the queue is known", func() (known bool) {
+		var err error
+		q, err = living[0].queue(r.ctx, r.load.config.Queue)
+		return err == nil
+	})
 	r.play(f, leader, lasts)
-	after, err := living[0].promotions(r.ctx)
-	r.must(err)
-	q, err := living[0].queue(r.ctx, r.load.config.Queue)
-	r.must(err)
+	after := r.history(living[0])
 	n := 0
 	for _, p := range after[:len(after)-len(before)] {
 		if p.Group != q.Group || p.From != leader.Name || p.Reason == "balanced" {
@@ -128,6 +128,25 @@ func (r *run) promoted(f Fault, leader *Broker, lasts time.Duration) int {
 		n++
 	}
 	return n
+}
+
+// history is the changes of leaders that a broker has seen.
+func (r *run) history(b *Broker) (seen []Promotion) {
+	r.t.Helper()
+	r.until(b.Name+" tells of promotions", func() bool {
+		var err error
+		seen, err = b.promotions(r.ctx)
+		return err == nil
+	})
+	return seen
+}
+
+// onlyLong skips a test whose time `make test` had better not take.
+func onlyLong(t *testing.T) {
+	t.Helper()
+	if !*long {
+		t.Skip("skipped: played with -long (make faults)")
+	}
 }
 
 // times is how often to play something.
