@@ -41,6 +41,10 @@ func (r *run) scheduleKill(result *report.Report) (finish func()) {
 		if !timer.Stop() {
 			<-killed
 		}
+		// One that goes on still counts, too.
+		for _, g := range []*gap{&r.confirmGap, &r.deliveryGap} {
+			g.note(now())
+		}
 		result.KilledAt = r.KillAfter
 		result.ConfirmGap = time.Duration(r.confirmGap.longest.Load())
 		result.DeliveryGap = time.Duration(r.deliveryGap.longest.Load())

@@ -53,6 +53,7 @@ func TestAScheduledKillArmsTheGaps(t *testing.T) {
 		r.confirmGap.note(now())
 		<-time.After(2 * time.Second)
 		r.confirmGap.note(now())
+		<-time.After(time.Second)
 		finish()
 		if killed != 1 || result.ConfirmGap != 2*time.Second || result.DeliveryGap != 0 || result.KilledAt != time.Second {
 			t.Errorf("killed %d, %+v", killed, result)

@@ -16,7 +16,7 @@ type Null struct {
 // Name implements Program.
 func (n Null) Name() string { return "null" }
 
-func (n Null) find() (string, error) { return MirrorMQ{Binary: n.Binary}.find() }
+func (n Null) find() (string, error) { return MirrorMQ(n).find() }
 
 func (n Null) command(c Config) (*exec.Cmd, error) {
 	path, err := n.find()
