@@ -31,6 +31,10 @@ const (
 	// jetStreamAckWait is how long a publish waits for its ack before it is sent
 	// again. nats.go waits for ever if not told.
 	jetStreamAckWait = 2 * time.Second
+	// jetStreamRedeliver is how long a message may be unacked before it is
+	// delivered again, above all after a leader's death. It must be shorter than
+	// a run waits for missing messages; the default is 30 s.
+	jetStreamRedeliver = 10 * time.Second
 	// jetStreamPending bounds a publisher's unconfirmed messages above any
 	// window: the window is the load generator's to keep.
 	jetStreamPending = 1 << 17
@@ -131,7 +135,7 @@ func (a *jetStreamAdmin) Declare(t Topology) error {
 		for _, name := range consumers {
 			err := retried(ctx, func() error {
 				_, err := a.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
-					Durable: name, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: max(t.MaxUnacked, 1),
+					Durable: name, AckPolicy: jetstream.AckExplicitPolicy, AckWait: jetStreamRedeliver, MaxAckPending: max(t.MaxUnacked, 1),
 				})
 				return err
 			})
