@@ -16,7 +16,7 @@ SEEDS ?= 300
 STEPS ?= 60000
 # make faults: which; all of internal/testcluster's by default.
 FAULTS ?= .
-# make chaos: how long. make standstill: how often each fault. make catchup: how
+# make chaos, make rolling: how long. make standstill: how often each fault. make catchup: how
 # many messages pass.
 DURATION ?= 10m
 TIMES ?= 10
@@ -79,6 +79,9 @@ standstill: ## how long clients stand still when a broker of three is lost, TIME
 
 catchup: ## what a mirror that was down while MESSAGES passed costs clients as it catches up
 	$(GO) test -count=1 -v -timeout 0 ./internal/testcluster -run MeasureCatchUp -catchup $(MESSAGES)
+
+rolling: ## kill brokers in turn under the SDK's producers and consumers for DURATION
+	$(GO) test -count=1 -v -timeout 0 ./client -run RollingKill -args -rolling $(DURATION)
 
 fuzz: ## every fuzz target in turn, FUZZ_SECONDS in all
 	.ci/fuzz $(FUZZ_SECONDS)

@@ -14,6 +14,7 @@ type fakeBroker struct {
 	t         testing.TB
 	listener  net.Listener
 	onPublish func(*fakeChannel, published)
+	serve     func(*fakeConn) error
 	wait      sync.WaitGroup
 
 	mu struct {
@@ -60,7 +61,7 @@ func startFake(t testing.TB, onPublish func(*fakeChannel, published)) *fakeBroke
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fakeBroker{t: t, listener: l, onPublish: onPublish, properties: amqp.Table{}}
+	f := &fakeBroker{t: t, listener: l, onPublish: onPublish, serve: (*fakeConn).play, properties: amqp.Table{}}
 	f.mu.conns = make(map[net.Conn]struct{})
 	f.wait.Go(f.accept)
 	t.Cleanup(f.stop)
@@ -103,7 +104,7 @@ func (f *fakeBroker) accept() {
 		f.mu.Unlock()
 		f.wait.Go(func() {
 			c := &fakeConn{broker: f, socket: socket, channels: map[uint16]*fakeChannel{}}
-			_ = c.serve() // The client has gone, or the test has cut it off.
+			_ = f.serve(c) // The client has gone, or the test has cut it off.
 			socket.Close()
 			f.mu.Lock()
 			delete(f.mu.conns, socket)
@@ -117,15 +118,20 @@ func (c *fakeConn) tell(channel uint16, m amqp.Method) { c.write(amqp.AppendMeth
 func (c *fakeConn) write(frame []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, _ = c.socket.Write(frame) // What fails here fails in serve.
+	_, _ = c.socket.Write(frame) // What fails here fails where it is read.
 }
 
-func (c *fakeConn) serve() error {
+func (c *fakeConn) start() {
+	c.tell(0, &amqp.ConnectionStart{VersionMinor: 9, ServerProperties: c.broker.properties, Mechanisms: "PLAIN", Locales: "en_US"})
+}
+
+// play serves a connection and hands publishes to onPublish.
+func (c *fakeConn) play() error {
 	reader := amqp.NewReader(c.socket, 131072)
 	if err := reader.ProtocolHeader(); err != nil {
 		return err
 	}
-	c.tell(0, &amqp.ConnectionStart{VersionMinor: 9, ServerProperties: c.broker.properties, Mechanisms: "PLAIN", Locales: "en_US"})
+	c.start()
 	for {
 		frame, err := reader.Next()
 		if err != nil {

@@ -144,7 +144,8 @@ func (p *Producer) Name() string { return p.name }
 // The message must not be changed before Publish returns, nor after ErrUnconfirmed.
 func (p *Producer) Publish(ctx context.Context, m Message) error {
 	record := p.records.Get().(*pending)
-	if err := p.accept(ctx, record, &m); err != nil {
+	record.message = m
+	if err := p.accept(ctx, record); err != nil {
 		return err
 	}
 	select {
@@ -168,8 +169,8 @@ func (p *Producer) Publish(ctx context.Context, m Message) error {
 // window: the Confirmation tells what becomes of it. ctx bounds the waiting for
 // room only. The message must not be changed before the Confirmation is done.
 func (p *Producer) PublishAsync(ctx context.Context, m Message) (Confirmation, error) {
-	record := &pending{done: make(chan struct{})}
-	if err := p.accept(ctx, record, &m); err != nil {
+	record := &pending{message: m, done: make(chan struct{})}
+	if err := p.accept(ctx, record); err != nil {
 		return Confirmation{}, err
 	}
 	return Confirmation{record}, nil
@@ -181,8 +182,8 @@ func (p *Producer) PublishBatch(ctx context.Context, messages []Message) error {
 	records := make([]*pending, 0, len(messages))
 	failed := &BatchError{Errors: make([]error, len(messages))}
 	for _, m := range messages {
-		record := &pending{done: make(chan struct{})}
-		if err := p.accept(ctx, record, &m); err != nil {
+		record := &pending{message: m, done: make(chan struct{})}
+		if err := p.accept(ctx, record); err != nil {
 			record.err = err
 			close(record.done)
 		}
@@ -262,8 +263,9 @@ func (p *Producer) giveUp() {
 	}
 }
 
-// accept takes a message: from here on it ends by end.
-func (p *Producer) accept(ctx context.Context, record *pending, m *Message) error {
+// accept takes a message, which is in the record: from here on it ends by end.
+func (p *Producer) accept(ctx context.Context, record *pending) error {
+	m := &record.message
 	if err := m.validate(); err != nil {
 		return err
 	}
@@ -284,7 +286,7 @@ func (p *Producer) accept(ctx context.Context, record *pending, m *Message) erro
 			p.window.leave(m.size())
 		} else {
 			p.mu.sequence++
-			record.message, record.sequence, record.since = *m, p.mu.sequence, time.Now()
+			record.sequence, record.since = p.mu.sequence, time.Now()
 			p.mu.waiting.push(record)
 			p.mu.live++
 			if p.mu.channel == nil {
