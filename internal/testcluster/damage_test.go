@@ -60,10 +60,7 @@ func TestAByteOfAWaitingMessageFlips(t *testing.T) {
 	publisher := r.session(other)
 	queue, err := publisher.QueueDeclare("beside", true, false, false, false, quorum("majority"))
 	r.must(err)
-	bodies, got := make([][]byte, count), make([]bool, count)
-	for i := range bodies {
-		bodies[i] = bytes.Repeat(fmt.Appendf(nil, "<body of message %d>", i), size/24)
-	}
+	bodies, got := numbered(count, size), make([]bool, count)
 	r.publish(publisher, queue.Name, bodies...)
 	at := &spot{}
 	r.play(Fault{
@@ -97,6 +94,15 @@ func TestAByteOfAWaitingMessageFlips(t *testing.T) {
 		r.fail(fmt.Errorf("message %d is lost", slices.Index(got, false)))
 	}
 	r.judge()
+}
+
+// numbered is bodies that say which they are, of about size bytes.
+func numbered(count, size int) [][]byte {
+	bodies := make([][]byte, count)
+	for i := range bodies {
+		bodies[i] = bytes.Repeat(fmt.Appendf(nil, "<body of message %d>", i), size/24)
+	}
+	return bodies
 }
 
 // take consumes a queue until it has all of got or the connection ends, and

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 )
@@ -47,15 +48,27 @@ func (c *Cluster) replace(ctx context.Context, b *Broker) error {
 }
 
 // A broker that has lost its data gets them from the others, and counts again as
-// any: then the others may be lost, one at a time.
+// any: then the others may be lost, one at a time, and it delivers what waited.
 func TestABrokerLosesItsData(t *testing.T) {
 	r := start(t, 3, quorum("majority"))
-	victims := []*Broker{r.leader(), r.mirror()}
-	for _, b := range victims[:times(1, 2)] {
+	bodies := numbered(times(600, 6000), 16<<10)
+	got := make([]bool, len(bodies))
+	victims := []*Broker{r.leader(), r.mirror()}[:times(1, 2)]
+	publisher := r.session(victims[0])
+	queue, err := publisher.QueueDeclare("beside", true, false, false, false, quorum("majority"))
+	r.must(err)
+	for window := range slices.Chunk(bodies, 200) {
+		r.publish(publisher, queue.Name, window...)
+	}
+	for _, b := range victims {
 		r.play(Lost, b, time.Second)
 		for _, other := range r.cluster.Mirrors(b)[:times(1, 2)] {
 			r.play(Killed, other, time.Second)
 		}
+	}
+	r.take(r.session(victims[len(victims)-1]), queue.Name, bodies, got)
+	if slices.Contains(got, false) {
+		r.fail(fmt.Errorf("message %d is lost", slices.Index(got, false)))
 	}
 	r.judge()
 }
