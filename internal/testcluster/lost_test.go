@@ -12,25 +12,36 @@ import (
 
 // Lost is a broker whose data are gone: it comes back with an empty directory,
 // and an operator has it replaced.
-var Lost = Fault{
-	"without its data",
-	func(_ context.Context, c *Cluster, b *Broker) error {
-		c.Kill(b)
-		return os.RemoveAll(b.Data)
-	},
-	func(ctx context.Context, c *Cluster, b *Broker) error {
-		if err := b.Launch(); err != nil {
-			return err
-		}
-		if err := c.replace(ctx, b); err != nil {
-			return err
-		}
-		if err := b.AwaitReady(ctx); err != nil {
-			return err
-		}
-		c.Ledger.healed(b.index)
-		return nil
-	},
+var Lost = lost("without its data", nil)
+
+// lost is Lost with something else that goes wrong as soon as the broker is a
+// member again, before it has its data.
+func lost(name string, then func(ctx context.Context, c *Cluster, b *Broker) error) Fault {
+	return Fault{
+		name,
+		func(_ context.Context, c *Cluster, b *Broker) error {
+			c.Kill(b)
+			return os.RemoveAll(b.Data)
+		},
+		func(ctx context.Context, c *Cluster, b *Broker) error {
+			if err := b.Launch(); err != nil {
+				return err
+			}
+			if err := c.replace(ctx, b); err != nil {
+				return err
+			}
+			if then != nil {
+				if err := then(ctx, c, b); err != nil {
+					return err
+				}
+			}
+			if err := b.AwaitReady(ctx); err != nil {
+				return err
+			}
+			c.Ledger.healed(b.index)
+			return nil
+		},
+	}
 }
 
 // replace has another broker take b in as a new member, as soon as it is there.
@@ -54,6 +65,20 @@ func TestABrokerLosesItsData(t *testing.T) {
 	bodies := numbered(times(600, 6000), 16<<10)
 	got := make([]bool, len(bodies))
 	victims := []*Broker{r.leader(), r.mirror()}[:times(1, 2)]
+	faults := []Fault{Lost}
+	if *long {
+		faults = append(faults, lost("without its data, and killed while it gets them", func(_ context.Context, c *Cluster, b *Broker) error {
+			c.Kill(b)
+			return b.Launch()
+		}), lost("without its data, and the leader is killed that sends them", func(ctx context.Context, c *Cluster, b *Broker) error {
+			leader, err := c.Leader(ctx, "beside", b)
+			if err != nil {
+				return err
+			}
+			c.Kill(leader)
+			return c.Restart(ctx, leader)
+		}))
+	}
 	publisher := r.session(victims[0])
 	queue, err := publisher.QueueDeclare("beside", true, false, false, false, quorum("majority"))
 	r.must(err)
@@ -61,7 +86,9 @@ func TestABrokerLosesItsData(t *testing.T) {
 		r.publish(publisher, queue.Name, window...)
 	}
 	for _, b := range victims {
-		r.play(Lost, b, time.Second)
+		for _, f := range faults {
+			r.play(f, b, time.Second)
+		}
 		for _, other := range r.cluster.Mirrors(b)[:times(1, 2)] {
 			r.play(Killed, other, time.Second)
 		}
