@@ -25,6 +25,7 @@ type simModel struct {
 	queues   map[entry.QueueID]*simQueue
 	enqueued map[string]int // by content: in how many queues
 	where    map[string]uint64
+	numbered map[string]bool // publishes of producers
 	confirms []*simConfirm
 	led      map[entry.GroupID]map[uint64]string
 	newest   uint64 // term that the queues were led in
@@ -73,7 +74,7 @@ type simHold struct {
 func newSimModel(s *simulation) *simModel {
 	return &simModel{
 		s: s, states: make(map[uint64]uint64), sessions: make(map[entry.SessionID]uint64), queues: make(map[entry.QueueID]*simQueue),
-		enqueued: make(map[string]int), where: make(map[string]uint64),
+		enqueued: make(map[string]int), where: make(map[string]uint64), numbered: make(map[string]bool),
 		led: map[entry.GroupID]map[uint64]string{entry.Topology: {}, simGroup: {}},
 	}
 }
@@ -156,6 +157,9 @@ func (m *simModel) op(op *queue.Op, payload []byte) {
 			m.declared = true
 		}
 	case queue.Enqueue:
+		if m.repeated(op) {
+			return
+		}
 		content, err := entry.ParseContent(payload[op.Offset : op.Offset+op.Size])
 		if err != nil {
 			m.s.fatalf("%v", err)
@@ -187,7 +191,7 @@ func (m *simModel) enqueue(id entry.QueueID, content string) {
 	}
 	publisher, number, _ := strings.Cut(content, "/")
 	n, _ := strconv.ParseUint(number, 10, 64)
-	if last := q.order[publisher]; n <= last {
+	if last := q.order[publisher]; n <= last && !m.unordered(publisher) {
 		m.s.fatalf("%s is enqueued to %d behind %d", content, id, last)
 	}
 	q.order[publisher] = n

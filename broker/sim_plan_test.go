@@ -34,6 +34,7 @@ type simPlan struct {
 	noAck, gets, reopen, purges int
 	returns                     int
 	timeout                     time.Duration
+	producers                   int
 }
 
 // simPlans are the kinds of runs: each seed draws one.
@@ -84,6 +85,7 @@ func drawPlan(seed uint64) simPlan {
 	if r.IntN(3) == 0 {
 		p.timeout = time.Duration(500+r.IntN(4000)) * time.Millisecond
 	}
+	p.producers = r.IntN(3)
 	p.name = fmt.Sprintf("%s of %d", p.name, p.brokers)
 	return p
 }

@@ -49,6 +49,7 @@ var (
 //	sim_broker_test.go    a broker's process
 //	sim_life_test.go      its life: start, crash, pause, stop
 //	sim_client_test.go    publishers, consumers
+//	sim_producer_test.go  idempotent producers
 //	sim_model_test.go     the dumb twin that everything is held against
 //	sim_run_test.go       the tests
 type simulation struct {
@@ -89,6 +90,7 @@ type simulation struct {
 // simCounts tells what a run was made of.
 type simCounts struct {
 	steps, published, confirmed, refused, delivered, acked, redelivered, excused, got  int
+	repeated, dropped                                                                  int // copies that producers published, and that were not enqueued
 	checkpoints, installed, unclean, forgotten                                         int
 	crashes, pauses, cuts, stops, transfers, leaders, full, lost, stalls, breaks, torn int
 }
@@ -296,6 +298,7 @@ func (s *simulation) declare() {
 	s.beside()
 	defer s.besides()
 	s.populated = true
+	s.produce()
 	for _, b := range s.brokers {
 		if b.process != nil && b.process.ready {
 			b.process.handle(b.process.populate)
