@@ -107,7 +107,17 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		stopping.Go(func() { errs[i] = b.Stop(ctx) })
 	}
 	stopping.Wait()
+	c.cleanup()
 	return errors.Join(errs...)
+}
+
+// cleanup ends what none of the brokers may end while others run.
+func (c *Cluster) cleanup() {
+	if len(c.Brokers) > 1 {
+		config := c.Brokers[0].Config
+		config.members = nil
+		c.Brokers[0].Program.cleanup(config)
+	}
 }
 
 // Kill ends all brokers at once and waits until they are gone.
@@ -117,6 +127,7 @@ func (c *Cluster) Kill() {
 		killing.Go(b.Kill)
 	}
 	killing.Wait()
+	c.cleanup()
 }
 
 // Tail is the last n bytes of what each broker printed.

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -153,12 +154,24 @@ func (RabbitMQ) version(ctx context.Context) string {
 	return "RabbitMQ " + strings.TrimSpace(string(out))
 }
 
+// mapperPatience bounds how long the port mapper may take a node for running
+// that has ended.
+const mapperPatience = 5 * time.Second
+
 // cleanup ends the Erlang port mapper that the node left behind. It listens
 // on a port that only this node and those of its cluster were told of, and it
-// refuses to end while one of them runs.
+// refuses to end while it takes one of them for running. After the last one's
+// end, which is when c has no members, that is asked again for a while.
 func (RabbitMQ) cleanup(c Config) {
-	cmd := exec.Command("epmd", "-port", strconv.Itoa(c.epmdPort), "-kill")
-	cmd.Env = append(os.Environ(), "ERL_EPMD_ADDRESS=127.0.0.1")
-	// It fails when the node has already taken the mapper along: all is well.
-	_ = cmd.Run()
+	deadline := time.Now().Add(mapperPatience)
+	for {
+		cmd := exec.Command("epmd", "-port", strconv.Itoa(c.epmdPort), "-kill")
+		cmd.Env = append(os.Environ(), "ERL_EPMD_ADDRESS=127.0.0.1")
+		// An error is that there is no mapper: all is well.
+		out, _ := cmd.CombinedOutput()
+		if !bytes.Contains(out, []byte("not allowed")) || len(c.members) > 0 || time.Now().After(deadline) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
