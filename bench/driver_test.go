@@ -47,7 +47,7 @@ func TestBothDriversCarryARunThrough(t *testing.T) {
 			t.Run(name+" "+what, func(t *testing.T) {
 				target, _ := startNull(t)
 				s := counted(2000)
-				s.Driver, s.Drain = client, 10*time.Second
+				s.Driver = client
 				change(&s)
 				result, err := Run(t.Context(), target, s)
 				if err != nil || result.Total != uint64(s.Count) || result.Consumed != uint64(s.Count*max(result.Copies, 1)) {

@@ -59,7 +59,7 @@ func TestJetStreamCarriesARunThrough(t *testing.T) {
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
 			s := counted(1000)
-			s.Driver, s.Drain = driver.JetStream{Replicas: 1}, 10*time.Second
+			s.Driver = driver.JetStream{Replicas: 1}
 			change(&s)
 			result, err := Run(t.Context(), Target{URLs: []string{url}}, s)
 			if err != nil || result.Total != 1000 || result.Consumed != uint64(1000*max(result.Copies, 1)) {
