@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/mirrormq/mirrormq/client"
 )
 
 // Exit codes. They are documented in `mirrormq --help` and kept stable:
@@ -66,7 +68,10 @@ func classify(err error) *failure {
 		return classifyReply(refused, err)
 	}
 	var network net.Error
+	var unreachable *client.ConnectError
 	switch {
+	case errors.As(err, &unreachable):
+		return &failure{exitConnect, err, isItRunning}
 	case errors.Is(err, context.Canceled):
 		return &failure{exitInterrupted, errors.New("interrupted"), ""}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -142,6 +142,9 @@ func (c *Client) shutdown(ctx context.Context) error {
 		publishing.close()
 	}
 	c.consuming.close()
+	for _, p := range producers {
+		p.stopped.Wait() // Their connection is gone.
+	}
 	c.watchers.tell(Status{Role: Consuming, State: Closed})
 	c.watchers.close()
 	return err

@@ -59,7 +59,7 @@ type BatchError struct {
 }
 
 func (e *BatchError) Error() string {
-	return fmt.Sprintf("client: %d of %d messages not confirmed, the first because: %v", e.failed, len(e.Errors), errors.Join(e.Unwrap()[0]))
+	return fmt.Sprintf("client: %d of %d messages not confirmed, the first because: %v", e.failed, len(e.Errors), e.Unwrap()[0])
 }
 
 // Unwrap returns the errors of the messages that were not confirmed.

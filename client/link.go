@@ -157,7 +157,11 @@ func (l *link) round(ctx context.Context, lost string) (*session, error) {
 
 func (l *link) attempt(ctx context.Context, to endpoint) (*session, error) {
 	s, err := openSession(ctx, l.config, to, l.role, func(state State, reason error) {
-		l.logger.Warn("the broker blocks publishers, or takes messages again", "role", l.role, "broker", to.address, "state", state, "reason", reason)
+		if state == Blocked {
+			l.logger.Warn("the broker blocks publishers", "role", l.role, "broker", to.address, "reason", reason)
+		} else {
+			l.logger.Info("the broker takes messages again", "role", l.role, "broker", to.address)
+		}
 		l.tell(Status{l.role, state, to.address, reason})
 	})
 	if err != nil {

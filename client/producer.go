@@ -236,12 +236,14 @@ func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Unlock()
 	err := p.Flush(ctx)
 	p.cancel()
-	p.client.mu.Lock()
-	delete(p.client.mu.producers, p)
-	p.client.mu.Unlock()
 	p.giveUp()
 	if err == nil {
 		err = wait(ctx, &p.stopped)
+	}
+	if err == nil {
+		p.client.mu.Lock()
+		delete(p.client.mu.producers, p)
+		p.client.mu.Unlock()
 	}
 	return err
 }

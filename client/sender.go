@@ -25,7 +25,7 @@ func (p *Producer) send() {
 		p.mu.Unlock()
 		signal(p.sent)
 		if !p.feed(ch, encoder) {
-			_ = ch.Close() // All has ended that can.
+			patiently(func() { _ = ch.Close() }) // All has ended that can.
 			break
 		}
 		p.recover(ch)
@@ -69,9 +69,7 @@ func (p *Producer) take() *pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	waiting, flight := &p.mu.waiting, &p.mu.flight
-	for flight.len > 0 && flight.at(0) == nil {
-		flight.pop()
-	}
+	p.dropEmpty()
 	if waiting.len == 0 || flight.len > 0 && (p.mu.probing > 0 || waiting.at(0).sequence-flight.at(0).sequence >= maxSpan) {
 		return nil
 	}

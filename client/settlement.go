@@ -3,7 +3,6 @@ package client
 import (
 	"slices"
 	"sync"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -66,12 +65,7 @@ func (s *settlements) close() {
 	s.mu.closed = true
 	s.mu.Unlock()
 	signal(s.wake)
-	patience := time.NewTimer(closeTimeout)
-	defer patience.Stop()
-	select {
-	case <-s.done:
-	case <-patience.C:
-	}
+	patiently(func() { <-s.done })
 }
 
 func (s *settlements) run() {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -58,17 +57,7 @@ func (s *subscription) delivery(d *amqp.Delivery) *Delivery {
 // cancel ends the consumer: no delivery comes after those that are on their way,
 // and then deliveries is closed. What came can still be settled.
 func (s *subscription) cancel() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.channel.Cancel(s.tag, false) // Fails if the channel is gone: all the same.
-	}()
-	patience := time.NewTimer(closeTimeout)
-	defer patience.Stop()
-	select {
-	case <-done:
-	case <-patience.C:
-	}
+	patiently(func() { _ = s.channel.Cancel(s.tag, false) }) // Fails if the channel is gone: all the same.
 }
 
 // empty says whether nothing waits in the queue.
@@ -81,17 +70,18 @@ func (s *subscription) empty() (bool, error) {
 // goes back to the queue.
 func (s *subscription) close() {
 	s.settlements.close()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.channel.Close() // It may be closed already.
-	}()
-	patience := time.NewTimer(closeTimeout)
-	defer patience.Stop()
-	select {
-	case <-done:
-	case <-patience.C: // The broker hangs: the connection's end will do it.
-	}
+	patiently(func() { _ = s.channel.Close() }) // It may be closed already.
+}
+
+// patiently runs fn, and waits for it no longer than closeTimeout: where a broker
+// hangs, fn ends with the connection.
+func patiently(fn func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_, _ = within(ctx, func() (struct{}, error) {
+		fn()
+		return struct{}{}, nil
+	}, func(struct{}) {})
 }
 
 // within runs fn and returns what it does, or earlier why ctx has ended; then
