@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -65,7 +66,38 @@ func (c *cluster) appliedTopology(index uint64) {
 	c.applied.tell(c.broker.config.Name, index)
 	for _, name := range c.broker.living() {
 		if name != c.broker.config.Name {
-			c.sendTo(name, toGateway, &wireMessage{kind: wireApplied, seq: index})
+			c.sendTo(name, toGateway, &wireMessage{
+				kind: wireApplied, seq: index, n: uint64(c.broker.members.copies), m: uint64(c.broker.members.groups),
+			})
 		}
+	}
+}
+
+// differTime is how long a broker that can't go on stays to say so.
+const differTime = time.Second
+
+// compare takes how many copies and groups another broker knows of. Brokers that
+// differ in the copies don't agree on who has which group: their raft ids are
+// others, so neither hears the other's, and one that starts is to say why.
+func (c *cluster) compare(name string, copies, groups int) {
+	own := c.broker.members
+	if copies == 0 || copies == own.copies && groups == own.groups {
+		return
+	}
+	err := fmt.Errorf("broker %s has %d copies of each queue in %d groups, this one %d in %d: give all brokers the same --copies and --groups",
+		name, copies, groups, own.copies, own.groups)
+	c.mu.Lock()
+	told := c.mu.differs[name]
+	c.mu.differs[name] = true
+	c.mu.Unlock()
+	if told {
+		return
+	}
+	c.logger.Error("brokers differ", "err", err)
+	if copies != own.copies && !c.broker.ready.Load() {
+		c.broker.spawn(func() {
+			pause(c.broker.context, differTime) // The other is to hear of it too.
+			c.broker.fail(err)
+		})
 	}
 }

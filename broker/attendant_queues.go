@@ -78,6 +78,8 @@ func (g *group) serve(a *attendant, m *wireMessage) {
 		}
 	case wirePurge:
 		g.after(func() { g.purge(m.queue, reply) })
+	case wireDeaths:
+		g.afterDeaths(m.queue, done)
 	case wireDeadLetter:
 		g.rejected(m.holder, m.queue, m.ranges, done)
 	}
@@ -100,13 +102,7 @@ func attachCode(err error) uint64 {
 // send gives deliveries to a gateway, with their bodies where it can't have them.
 func (g *group) send(a *attendant, deliveries []queue.Delivery) {
 	m := &wireMessage{kind: wireDeliver, deliveries: deliveries}
-	if g.node == nil && !g.here(a.name) {
-		for i := range deliveries {
-			ref := deliveries[i].Ref
-			payload, _ := g.bodies.recent(ref.Index)
-			m.bodies = append(m.bodies, payload[min(int(ref.Offset), len(payload)):min(int(ref.Offset+ref.Size), len(payload))])
-		}
-	}
+	g.enclose(a.name, m)
 	a.reply(m)
 }
 
@@ -201,10 +197,7 @@ func (g *group) get(a *attendant, q entry.QueueID, h queue.HolderID, reply func(
 		if found {
 			g.trafficOf(q).got++
 			r := wireMessage{deliveries: []queue.Delivery{d}, n: remaining}
-			if g.node == nil && !g.here(a.name) {
-				payload, _ := g.bodies.recent(d.Ref.Index)
-				r.bodies = [][]byte{payload[min(int(d.Ref.Offset), len(payload)):min(int(d.Ref.Offset+d.Ref.Size), len(payload))]}
-			}
+			g.enclose(a.name, &r)
 			reply(r)
 		}
 		return found

@@ -65,7 +65,7 @@ type core interface {
 	newHolder() queue.HolderID
 	newConsumer() queue.ConsumerID
 	// contents returns a reader of message bodies, to be used by one goroutine.
-	contents() *contentReader
+	contents(context.Context) *contentReader
 }
 
 // contentReader.content reads a delivered message's content. What it returns

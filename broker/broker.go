@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,24 +153,30 @@ func (b *Broker) start(ctx context.Context) error {
 
 // openGroups restores all groups from the log. Nothing runs yet.
 func (b *Broker) openGroups() (err error) {
-	if b.members, err = openMembers(b.config, b.log.Identity()); err != nil {
+	logged := -1
+	if have := b.log.Groups(); len(have) > 0 {
+		logged = int(have[len(have)-1])
+	}
+	if b.members, err = openMembers(b.config, b.log.Identity(), logged); err != nil {
 		return err
+	}
+	if n, _ := strconv.Atoi(b.config.AckQuorum); n > b.members.copies {
+		return fmt.Errorf("ack quorum %d: above the %d copies that there are", n, b.members.copies)
 	}
 	if len(b.config.Cluster) > 0 {
 		if err := b.openCluster(); err != nil {
 			return err
 		}
 	}
-	if have := b.log.Groups(); len(have) > 0 && int(have[len(have)-1]) > b.config.Groups {
-		return fmt.Errorf("%s holds %d queue groups, and %d are asked for: --groups can be raised, not lowered",
-			b.config.Data, have[len(have)-1], b.config.Groups)
-	}
 	b.openGateways()
 	if err := b.openTopology(); err != nil {
 		return err
 	}
-	for id := range b.config.Groups {
-		if err := b.openGroup(entry.GroupID(id + 1)); err != nil {
+	for id := range b.members.queueGroups() {
+		if !b.members.has(b.config.Name, id) {
+			continue
+		}
+		if err := b.openGroup(id); err != nil {
 			return err
 		}
 	}
@@ -296,8 +303,8 @@ func (b *Broker) stop(ctx context.Context) error {
 		if b.front != nil {
 			b.front.Stop(ctx, reason)
 		}
-		committing, enough := b.untilMinority(ctx)
-		b.drain(committing)
+		b.drain(ctx)
+		committing, enough := b.untilMinority(ctx, slices.Sorted(maps.Keys(b.gateways))...)
 		b.deadLetters.drain(committing)
 		enough()
 	}
@@ -348,15 +355,18 @@ func (b *Broker) stopGateways() {
 	}
 }
 
-// drain waits until what the groups were handed before is committed.
+// drain waits until what the groups were handed before is committed, where it can
+// be.
 func (b *Broker) drain(ctx context.Context) {
 	for id, w := range inOrder(b.gateways) {
 		if id >= entry.Volatile && b.groups[id] == nil {
 			continue
 		}
+		ctx, enough := b.untilMinority(ctx, id)
 		if _, err := w.do(ctx, takeOps()); err != nil {
 			b.logger.Warn("stopping with work undone", "group", id, "err", err)
 		}
+		enough()
 	}
 }
 
@@ -399,7 +409,10 @@ func (b *Broker) newConsumer() queue.ConsumerID {
 	return queue.ConsumerID(b.members.unique(b.consumers.Add(1)))
 }
 
-func (b *Broker) contents() *contentReader { return &contentReader{broker: b, cold: &b.coldReads} }
+// contents reads messages. ctx ends what waits for another broker.
+func (b *Broker) contents(ctx context.Context) *contentReader {
+	return &contentReader{broker: b, ended: ctx, cold: &b.coldReads}
+}
 
 func randomID() uint64 {
 	var b [8]byte

@@ -48,6 +48,7 @@ type cluster struct {
 	applied  *appliedAt
 	catchup  *catchup // nil where mirrors that fell behind stay so
 	queues   map[string]*peerQueue
+	fetcher  *fetcher
 	now      func() time.Time
 	jitter   func() float64
 	// starting is done once backbone is set: what the backbone calls waits for
@@ -63,6 +64,8 @@ type cluster struct {
 		// known are the incarnations of the brokers' data directories. One that
 		// comes with another has lost its log, and its promises with it.
 		known map[string]uint64
+		// differs are those that were said to be set up otherwise.
+		differs map[string]bool
 		// refuse are brokers whose gateways have to be told to begin anew.
 		refuse map[string]map[entry.GroupID]uint64
 	}
@@ -87,10 +90,11 @@ func newCluster(b *Broker) *cluster {
 		queues: make(map[string]*peerQueue),
 	}
 	c.openPeerQueues()
+	c.fetcher = newFetcher(c)
 	c.mu.up, c.mu.newcomers = make(map[string]bool), makeNewcomers()
 	c.mu.since = make(map[string]time.Time)
 	c.mu.refuse = make(map[string]map[entry.GroupID]uint64)
-	c.mu.known = make(map[string]uint64)
+	c.mu.known, c.mu.differs = make(map[string]uint64), make(map[string]bool)
 	return c
 }
 
@@ -177,10 +181,15 @@ func (c *cluster) Datagram(_ backbone.Class, from string, payload []byte) {
 	if elect.IsBeats(payload) {
 		err = elect.ParseBeats(payload, func(beat elect.Beat) {
 			c.elector(beat.Group, func(e *election) { e.elector.Beat(now, from, beat) })
+			c.overhear(from, beat.Group, beat.Term)
 		})
 	} else {
 		err = elect.ParseMessages(payload, func(m elect.Message) {
 			c.elector(m.Group, func(e *election) { e.elector.Receive(now, from, m) })
+			if m.Kind == elect.Leading && m.Promotion != nil && c.overhear(from, m.Group, m.Term) {
+				m.Promotion.When = now
+				c.promoted(*m.Promotion)
+			}
 		})
 	}
 	if err != nil {
@@ -227,6 +236,9 @@ func (c *cluster) hear(from string, m *wireMessage) {
 	switch m.kind {
 	case wireApplied:
 		c.applied.tell(from, m.seq)
+		c.compare(from, int(m.n), int(m.m))
+	case wireFetched:
+		c.fetcher.take(from, m)
 	case wireStranger:
 		c.calledStranger(from, m.seq)
 	case wireReplace:
@@ -282,6 +294,10 @@ func (c *cluster) attend(from string, payload []byte, consumed func()) error {
 		return err
 	}
 	l, t := c.broker.attendance(m.group)
+	if m.kind == wireFetch {
+		c.fetcher.serve(from, m)
+		t = nil
+	}
 	if t == nil {
 		consumed()
 		return nil
@@ -331,6 +347,7 @@ func (c *cluster) LinkReset(class backbone.Class, from string) {
 	switch class {
 	case backbone.Gateway:
 		c.suspend(from)
+		c.fetcher.lost(from)
 		c.anew(from)
 	case backbone.Transfer:
 		c.catchup.lost(from)
@@ -349,6 +366,7 @@ func (c *cluster) LinkBroken(class backbone.Class, to string) {
 		c.catchup.lost(to)
 	case backbone.Gateway:
 		c.suspend(to)
+		c.fetcher.lost(to)
 		for _, w := range c.broker.gateways {
 			w.broken(to)
 		}
@@ -417,6 +435,7 @@ func (c *cluster) PeerDown(name string) {
 	c.starting.Wait()
 	c.mu.Lock()
 	delete(c.mu.up, name)
+	delete(c.mu.differs, name)
 	delete(c.mu.refuse, name) // Its next gateways missed nothing.
 	delete(c.mu.strangers, name)
 	delete(c.mu.ids, name)
@@ -431,6 +450,7 @@ func (c *cluster) PeerDown(name string) {
 		w.broken(name)
 	}
 	c.queues[name].clear()
+	c.fetcher.lost(name)
 	c.broker.spawn(func() { c.broker.bury(name) })
 }
 

@@ -48,10 +48,14 @@ type Config struct {
 	Fsync         string
 	FsyncInterval time.Duration
 	// AckQuorum is the ack quorum of queues that have none: leader, majority, all
-	// or a number of copies, at most of the brokers. The same on all brokers.
+	// or a number, at most of Copies. The same on all brokers.
 	AckQuorum string
-	// Groups is the number of queue groups. Default 1.
+	// Groups is the number of queue groups. Default: that of the data directory, a
+	// new one's is 1.
 	Groups int
+	// Copies is how many brokers of the cluster have a copy of each queue. Default:
+	// that of the data directory, a new one's is 3, or all if they are fewer.
+	Copies int
 	// MaxMessageSize is the largest body that a publisher may send, in bytes.
 	// Default 16 MiB, at most 512 MiB.
 	MaxMessageSize int64
@@ -95,7 +99,6 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Fsync, "always")
 	setDefault(&c.FsyncInterval, 100*time.Millisecond)
 	setDefault(&c.AckQuorum, "majority")
-	setDefault(&c.Groups, 1)
 	setDefault(&c.MaxMessageSize, 16<<20)
 	setDefault(&c.MemoryLimit, machineMemory()*2/5)
 	setDefault(&c.DiskFreeLimit, 512<<20)
@@ -162,8 +165,14 @@ func (c Config) validate() error {
 	if len(c.Cluster) == 0 && (c.Backbone != "" || c.NATS != "") {
 		refuse("a backbone address or NATS URL is given, but no cluster")
 	}
-	if c.Groups < 1 || c.Groups > maxGroups {
+	if c.Groups < 0 || c.Groups > maxGroups {
 		refuse("groups %d: from 1 to %d", c.Groups, maxGroups)
+	}
+	switch brokers := len(c.Cluster); {
+	case brokers == 0 && c.Copies > 1:
+		refuse("copies %d: a broker alone has one", c.Copies)
+	case c.Copies < 0 || c.Copies > max(brokers, 1):
+		refuse("copies %d: from 1 to the %d brokers that there are", c.Copies, brokers)
 	}
 	if c.MaxMessageSize < 1 || c.MaxMessageSize > MaxMessageSizeLimit {
 		refuse("max message size %d: from 1 to %d", c.MaxMessageSize, MaxMessageSizeLimit)

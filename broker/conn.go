@@ -87,7 +87,7 @@ func (c *conn) serve(ctx context.Context) {
 		return
 	}
 	c.log.Info("connection opened", "user", c.user, "vhost", c.vhost, "client", c.session.clientName())
-	go (&writer{conn: c}).run()
+	go (&writer{conn: c, contents: c.front.contents(ctx)}).run()
 	c.pulse.start(c)
 	err := c.read(ctx)
 	cancel()

@@ -85,7 +85,7 @@ type deadLetters struct {
 }
 
 func newDeadLetters(b *Broker) *deadLetters {
-	d := &deadLetters{view: b.view, group: b.group, contents: b.contents(), logger: b.logger, now: time.Now}
+	d := &deadLetters{view: b.view, group: b.group, contents: b.contents(b.context), logger: b.logger, now: time.Now}
 	d.changed.L = &d.mu
 	return d
 }

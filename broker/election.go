@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ func (c *cluster) newElection(g entry.GroupID, l *loop, node *replicate.Node, w 
 	e.voters = e.voterNames(node.Members())
 	var err error
 	e.elector, err = elect.New(elect.Config{
-		Group: g, Self: c.broker.config.Name, Voters: e.voters, Jitter: c.jitter, Gate: c.gate,
+		Group: g, Self: c.broker.config.Name, Voters: e.voters, Listeners: c.broker.members.others(g), Jitter: c.jitter, Gate: c.gate,
 	}, l.now())
 	if err != nil {
 		return nil, err
@@ -224,16 +225,26 @@ func (b *Broker) handOver(ctx context.Context) {
 }
 
 // untilMinority returns a context that ends with ctx, or when so few brokers can
-// be reached that nothing is committed: there is no use in waiting for it then.
-func (b *Broker) untilMinority(ctx context.Context) (context.Context, context.CancelFunc) {
+// be reached that nothing is committed in one of the groups: there is no use in
+// waiting for it then.
+func (b *Broker) untilMinority(ctx context.Context, groups ...entry.GroupID) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	if b.cluster == nil {
 		return ctx, cancel
 	}
+	minority := func(g entry.GroupID) bool {
+		living, there := 0, b.living()
+		for _, name := range b.members.of(g) {
+			if slices.Contains(there, name) {
+				living++
+			}
+		}
+		return g < entry.Volatile && living <= len(b.members.of(g))/2
+	}
 	b.background.Go(func() {
 		ticker := time.NewTicker(tickInterval)
 		defer ticker.Stop()
-		for len(b.living()) > len(b.members.names)/2 {
+		for !slices.ContainsFunc(groups, minority) {
 			select {
 			case <-ticker.C:
 			case <-ctx.Done():
@@ -243,4 +254,15 @@ func (b *Broker) untilMinority(ctx context.Context) (context.Context, context.Ca
 		cancel()
 	})
 	return ctx, cancel
+}
+
+// overhear takes word of who leads a group that this broker has no copy of, and
+// reports whether it is news.
+func (c *cluster) overhear(from string, g entry.GroupID, term uint64) bool {
+	w := c.broker.gateways[g]
+	if w == nil || c.broker.elections[g] != nil || !c.broker.members.has(from, g) || !c.trusted(from) || !w.newer(term) {
+		return false
+	}
+	w.leads(from, term)
+	return true
 }

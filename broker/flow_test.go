@@ -497,11 +497,13 @@ func (damagedContents) content(entry.GroupID, entry.Ref) (entry.Content, error) 
 	return entry.Content{}, errors.New("checksum does not match")
 }
 
+func (damagedContents) expect([]delivery) {}
+
 func (damagedContents) rest() {}
 
 func TestClientIsToldOfAMessageThatCannotBeRead(t *testing.T) {
 	f, address := serveFront(t, memoryBroker(t, 1))
-	f.contents = func() contents { return damagedContents{} }
+	f.contents = func(context.Context) contents { return damagedContents{} }
 	for name, ask := range map[string]amqp.Method{
 		"get": &amqp.BasicGet{Queue: "q"}, "consume": &amqp.BasicConsume{Queue: "q", NoWait: true},
 	} {

@@ -55,7 +55,7 @@ type front struct {
 	// group and contents are core's, as interfaces, so that the front can be
 	// tested against others.
 	group    func(entry.GroupID) queueGroup
-	contents func() contents
+	contents func(context.Context) contents
 
 	mu struct {
 		sync.Mutex
@@ -80,7 +80,7 @@ func newFront(core core, config frontConfig) *front {
 		}
 		return nil
 	}
-	f.contents = func() contents { return core.contents() }
+	f.contents = func(ctx context.Context) contents { return core.contents(ctx) }
 	f.mu.listeners = make(map[net.Listener]struct{})
 	f.mu.sockets = make(map[net.Conn]struct{})
 	return f

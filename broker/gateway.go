@@ -57,7 +57,7 @@ type gateway struct {
 
 		consumers map[queue.ConsumerID]*follower
 		holders   map[queue.HolderID]*holding
-		bodies    map[entry.Ref][]byte
+		enclosed  enclosed
 	}
 	// led is signalled at every acceptance.
 	led sync.Cond
@@ -106,7 +106,6 @@ func newGateway(id entry.GroupID, session entry.SessionID, voters int, logger *s
 	w.mu.calls = make(map[uint64]*gatewayCall)
 	w.mu.consumers = make(map[queue.ConsumerID]*follower)
 	w.mu.holders = make(map[queue.HolderID]*holding)
-	w.mu.bodies = make(map[entry.Ref][]byte)
 	w.led.L = &w.mu
 	return w
 }

@@ -163,9 +163,7 @@ func (w *gateway) get(q entry.QueueID, h queue.HolderID, noAck bool, done func(g
 		reply := getReply{found: true, delivery: d, remaining: m.n}
 		w.mu.Lock()
 		w.hold(&d, true)
-		if len(m.bodies) == 1 {
-			w.mu.bodies[d.Ref] = m.bodies[0]
-		}
+		w.mu.enclosed.put(m)
 		w.mu.Unlock()
 		if noAck {
 			reply.written = func() {
@@ -224,7 +222,7 @@ func (w *gateway) closeHolder(h queue.HolderID, done func()) {
 	}
 	delete(w.mu.holders, h)
 	if len(w.mu.holders) == 0 {
-		clear(w.mu.bodies) // Of deliveries that nobody took any more.
+		w.mu.enclosed.clear() // Of deliveries that nobody took any more.
 	}
 	for id, f := range w.mu.consumers {
 		if f.Holder == h {
@@ -331,6 +329,12 @@ func (w *gateway) purge(ctx context.Context, q entry.QueueID) (uint64, error) {
 		return 0, remoteError(m.text)
 	}
 	return m.n, nil
+}
+
+// awaitDeaths waits until what died in a queue before is dead-lettered.
+func (w *gateway) awaitDeaths(ctx context.Context, q entry.QueueID) error {
+	_, err := w.await(ctx, wireMessage{kind: wireDeaths, queue: q})
+	return err
 }
 
 // await makes a call and waits for its answer. When ctx ends before, the call

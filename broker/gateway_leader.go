@@ -33,6 +33,13 @@ func (w *gateway) leads(leader string, term uint64) {
 	w.greet()
 }
 
+// newer reports whether a term is later than that of the leader that is known.
+func (w *gateway) newer(term uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return term > w.mu.term
+}
+
 // broken tells that what was sent to a broker may be lost: the gateway begins
 // anew with it. It is for links that reset while the leader stays.
 func (w *gateway) broken(name string) {
@@ -229,6 +236,7 @@ func (w *gateway) deliver(m *wireMessage) {
 		start, end int
 	}
 	var parts []part
+	w.mu.enclosed.put(m)
 	for i := range m.deliveries {
 		d := &m.deliveries[i]
 		f := w.mu.consumers[d.Consumer]
@@ -241,9 +249,6 @@ func (w *gateway) deliver(m *wireMessage) {
 			f.unwritten.add(d.Message)
 		}
 		f.given++
-		if len(m.bodies) > 0 {
-			w.mu.bodies[d.Ref] = m.bodies[i]
-		}
 		if n := len(parts); n > 0 && parts[n-1].to == f.to {
 			parts[n-1].end = i + 1
 		} else {
@@ -262,9 +267,14 @@ func (w *gateway) deliver(m *wireMessage) {
 func (w *gateway) body(ref entry.Ref) ([]byte, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b, ok := w.mu.bodies[ref]
-	delete(w.mu.bodies, ref)
-	return b, ok
+	return w.mu.enclosed.take(ref)
+}
+
+// hasBody reports whether body would return something.
+func (w *gateway) hasBody(ref entry.Ref) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.enclosed.bodies[ref] != nil
 }
 
 // outcome decodes the end of a submission that came over the wire.
@@ -293,6 +303,17 @@ func (w *gateway) leader() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.mu.leader
+}
+
+// known is who leads and has accepted the gateway, "" for nobody, and the last
+// term that had a leader.
+func (w *gateway) known() (leader string, term uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.accepted {
+		leader = w.mu.leader
+	}
+	return leader, w.mu.term
 }
 
 // ready waits until a leader has accepted the gateway.

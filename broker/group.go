@@ -39,6 +39,10 @@ type group struct {
 	// view reads the topology; self is this broker's name.
 	view func(func(*topology.State))
 	self string
+	// members reports whether a broker has a copy of the group, nil for all; room whether the
+	// link to one takes that many bytes more, nil for always.
+	members func(name string) bool
+	room    func(name string, size int) bool
 	// node is the group's raft member; nil for the volatile group.
 	node *replicate.Node
 	// orphaned is told, on the loop's goroutine, of a queue whose last
@@ -304,9 +308,6 @@ func (g *group) countRepeated(fx *queue.Effects) {
 			"producer", p.Producer, "sequence", p.Sequence, "highest", p.Highest)
 	}
 }
-
-// here reports whether a broker is this one.
-func (g *group) here(name string) bool { return name == g.self }
 
 func (g *group) deliver(d queue.Delivery) {
 	a := g.consumers[d.Consumer]

@@ -53,20 +53,6 @@ func (g *group) afterDeaths(q entry.QueueID, f func()) {
 	f()
 }
 
-// awaitDeaths waits as afterDeaths does.
-func (g *group) awaitDeaths(ctx context.Context, q entry.QueueID) error {
-	over := make(chan struct{})
-	if !g.call(func() { g.afterDeaths(q, func() { close(over) }) }) {
-		return g.takesNothing()
-	}
-	select {
-	case <-over:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // messages looks up the messages with ids in the ranges, without those that
 // are gone.
 func (g *group) messages(ctx context.Context, q entry.QueueID, ranges []entry.Range) ([]queue.Message, error) {

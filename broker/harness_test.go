@@ -33,7 +33,7 @@ func memoryBroker(t testing.TB, groups int) *Broker {
 	b.deadLetters = newDeadLetters(b)
 	b.background.Go(func() { b.deadLetters.run(b.context) })
 	b.gateways, b.elections = make(map[entry.GroupID]*gateway), make(map[entry.GroupID]*election)
-	b.members = &members{self: b.config.Name, names: []string{b.config.Name}, ids: map[string]uint64{b.config.Name: 1}}
+	b.members = newMembers(b.config, 1)
 	b.openGateways()
 	l := newLoop("topology", b.logger, b.fail)
 	b.topology = newTopologyGroup(l, topology.New(), b.living)

@@ -66,7 +66,7 @@ func (e *election) tendMembers(now time.Time) {
 // the newcomer learns, and then votes.
 func (e *election) nextChange(now time.Time, m replicate.Members) (kind raftpb.ConfChangeType, id uint64, any bool) {
 	e.cluster.replaced(now, func(name string, by uint64) {
-		if any || m.Has(by) {
+		if any || m.Has(by) || !e.cluster.broker.members.has(name, e.group) {
 			return
 		}
 		kind, id, any = raftpb.ConfChangeAddLearnerNode, by, true
@@ -94,7 +94,7 @@ func (e *election) nextChange(now time.Time, m replicate.Members) (kind raftpb.C
 func (e *election) voterNames(m replicate.Members) []string {
 	members := e.cluster.broker.members
 	var names []string
-	for _, name := range members.ranked(e.group) {
+	for _, name := range members.of(e.group) {
 		for _, id := range m.Voters {
 			if members.name(id) != name || slices.Contains(names, name) {
 				continue

@@ -153,7 +153,7 @@ func (c *cluster) calledStranger(from string, incarnation uint64) {
 	if isNewcomer(b.members.id) || incarnation != b.members.incarnation(b.log.Identity()) {
 		return
 	}
-	for id := range b.config.Groups + 1 {
+	for id := range b.members.groups + 1 {
 		if _, last, _ := b.log.Bounds(entry.GroupID(id)); last.Index > 0 {
 			c.logger.Error("this broker's data are not those that another knows it by: it is kept out. Start it with its own, or with an empty directory",
 				"known to", from, "data", b.config.Data)

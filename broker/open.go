@@ -54,7 +54,7 @@ func restore[T any](l *log.Log, g entry.GroupID, fresh func() T, read func(io.Re
 // join makes a durable group's raft node, and the keeper of its checkpoints.
 func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from origin) (*replicate.Node, *keeper, error) {
 	config := replicate.Config{
-		Group: g, ID: b.members.id, Voters: b.members.voters(), Members: from.members, Log: entries, Notify: l.notify,
+		Group: g, ID: b.members.id, Voters: b.members.voters(g), Members: from.members, Log: entries, Notify: l.notify,
 		Applied: from.at, RingBytes: ringBytes, Logger: b.logger,
 		KeepLive: b.keeps.live, KeepAbsent: b.keeps.absent, KeepTail: b.keeps.tail,
 	}
@@ -99,8 +99,9 @@ func (b *Broker) openGateways() {
 		}
 		b.gateways[id] = w
 	}
-	for id := range b.config.Groups + 1 {
-		open(entry.GroupID(id), len(b.members.names))
+	open(entry.Topology, len(b.members.names))
+	for id := range b.members.queueGroups() {
+		open(id, b.members.copies)
 	}
 	for _, name := range b.members.names {
 		open(b.members.volatileGroup(name), 1)
@@ -197,6 +198,10 @@ func (b *Broker) makeGroup(id entry.GroupID, name string, state *queue.Machine) 
 	g := newGroup(id, l, state, b.counts, b.living)
 	g.orphaned, g.deadLetters = b.orphaned, b.deadLetters
 	g.view, g.self, g.leads = b.view, b.config.Name, b.gateways[id].leads
+	g.members = func(name string) bool { return b.members.has(name, id) }
+	if b.cluster != nil {
+		g.room = b.cluster.room
+	}
 	l.timeout = b.config.PublishTimeout
 	b.groups[id] = g
 	return g

@@ -36,7 +36,7 @@ func (b *Broker) place(q *topology.Queue) (chosen entry.GroupID, done func()) {
 			}
 		}
 		fewest := 0
-		for id := entry.GroupID(1); int(id) <= b.config.Groups; id++ {
+		for id := range b.members.queueGroups() {
 			if n := s.QueuesIn(id) + beside[id]; chosen == 0 || n < fewest {
 				chosen, fewest = id, n
 			}

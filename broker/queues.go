@@ -101,10 +101,8 @@ func (b *Broker) deleteQueue(ctx context.Context, q *topology.Queue, ifUnused, i
 	case ifEmpty && counts.ready > 0:
 		return 0, topology.QueueNotEmpty(q.Vhost, q.Name)
 	}
-	if local := b.groups[q.Group]; local != nil {
-		if err := local.awaitDeaths(ctx, q.ID); err != nil {
-			return 0, err
-		}
+	if err := g.awaitDeaths(ctx, q.ID); err != nil {
+		return 0, err
 	}
 	if _, err := g.do(ctx, queue.AppendDelete(takeOps(), q.ID, false)); err != nil {
 		return 0, err

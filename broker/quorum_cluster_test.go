@@ -132,7 +132,7 @@ func TestTheLeadersQuorumEndsWithItsMajority(t *testing.T) {
 func TestTwoOfFiveSurviveTheLeadersLoss(t *testing.T) {
 	for round := range 3 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			c := startCluster(t, 5)
+			c := startCluster(t, 5, func(c *Config) { c.Copies = 5 })
 			leader := c.leader(firstGroup)
 			mirrors := c.others(leader)
 			keeps := mirrors[round%len(mirrors)]

@@ -119,7 +119,7 @@ func TestTheSmallestNumberInUseIsKnown(t *testing.T) {
 
 func TestAnElectionIsToldWhatMayBeInUse(t *testing.T) {
 	b := memoryBroker(t, 2)
-	b.members = &members{names: []string{"a", "b", "c", "d", "e"}}
+	b.members = &members{names: []string{"a", "b", "c", "d", "e"}, copies: 5}
 	if n := b.smallestQuorum(1); n != 2 {
 		t.Errorf("%d while the topology is not known", n)
 	}

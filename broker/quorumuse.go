@@ -88,4 +88,4 @@ func (b *Broker) smallestQuorum(g entry.GroupID) int {
 }
 
 // quorums says what ack quorums mean here.
-func (b *Broker) quorums() quorums { return newQuorums(len(b.members.names), b.config.AckQuorum) }
+func (b *Broker) quorums() quorums { return newQuorums(b.members.copies, b.config.AckQuorum) }

@@ -5,7 +5,7 @@ import "net"
 // startFront begins to accept AMQP connections.
 func (b *Broker) startFront() {
 	b.front = newFront(b, frontConfig{
-		name: b.config.Name, version: Version, copies: len(b.members.names), ackQuorum: b.config.AckQuorum,
+		name: b.config.Name, version: Version, copies: b.members.copies, ackQuorum: b.config.AckQuorum,
 		maxMessageSize: b.config.MaxMessageSize,
 		channelMax:     uint16(b.config.ChannelMax), frameMax: uint32(b.config.FrameMax),
 		heartbeat: b.config.Heartbeat, logger: b.logger,

@@ -90,7 +90,7 @@ func (p *simProcess) open() error {
 		names[b.name] = b.name
 	}
 	b := &Broker{
-		config: Config{Name: p.of.name, Data: p.of.data, Cluster: names, Groups: 1, AckQuorum: s.plan.usual, PublishTimeout: s.plan.timeout},
+		config: Config{Name: p.of.name, Data: p.of.data, Cluster: names, Groups: 1, Copies: len(names), AckQuorum: s.plan.usual, PublishTimeout: s.plan.timeout},
 		logger: s.logger.With("broker", p.of.name), session: entry.SessionID(randomID()), boot: randomID(),
 		groups: make(map[entry.GroupID]*group), counts: &counters{},
 		gateways: make(map[entry.GroupID]*gateway), elections: make(map[entry.GroupID]*election),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/admin"
@@ -34,7 +35,15 @@ func (s source) Groups() []admin.Group {
 			ask(g.loop, id, g.node)
 		}
 	}
-	groups := make([]admin.Group, 0, waiting)
+	groups := make([]admin.Group, 0, b.members.groups+1)
+	for id := range b.members.queueGroups() {
+		if b.groups[id] == nil {
+			leader, term := b.gateways[id].known()
+			groups = append(groups, admin.Group{
+				ID: uint32(id), Role: admin.RoleNone, Leader: leader, Term: term, Preferred: b.members.of(id)[0], Members: b.members.of(id),
+			})
+		}
+	}
 	timeout := time.NewTimer(answerTime)
 	defer timeout.Stop()
 	for range waiting {
@@ -52,7 +61,7 @@ func (s source) Groups() []admin.Group {
 func (b *Broker) describeGroup(id entry.GroupID, node *replicate.Node) admin.Group {
 	status := node.Status()
 	g := admin.Group{
-		ID: uint32(id), Role: status.Role.String(), Leader: b.members.name(status.Leader), Preferred: b.members.ranked(id)[0],
+		ID: uint32(id), Role: status.Role.String(), Leader: b.members.name(status.Leader), Preferred: b.members.of(id)[0], Members: b.members.of(id),
 		Term: status.Term, Commit: status.Commit, Applied: status.Applied.Index,
 		Last: status.Last.Index, LastTerm: status.Last.Term,
 	}
@@ -128,8 +137,10 @@ func (s source) Transfer(ctx context.Context, group uint32, to string) error {
 		return fmt.Errorf("%w: no group %d", admin.ErrNotFound, group)
 	case !slices.Contains(b.members.names, to):
 		return fmt.Errorf("%w: no broker %q; there are %q", admin.ErrRefused, to, b.members.names)
-	case len(b.members.names) == 1 || w.id >= entry.Volatile:
+	case len(b.members.of(w.id)) == 1:
 		return fmt.Errorf("%w: %w", admin.ErrRefused, errOneCopy)
+	case !b.members.has(to, w.id):
+		return fmt.Errorf("%w: %s has no copy of group %d; %s do", admin.ErrRefused, to, group, strings.Join(b.members.of(w.id), ", "))
 	}
 	err := w.transfer(ctx, to)
 	var refusal remoteError

@@ -69,14 +69,14 @@ func (s source) describe(records []*topology.Queue) []admin.Queue {
 
 // home is who leads a group, or did last, and who has a copy of it.
 func (s source) home(id entry.GroupID) (leader string, members []string) {
-	m := s.b.members
-	if n := int(id) - int(entry.Volatile); n >= 0 && n < len(m.names) {
-		return m.names[n], m.names[n : n+1]
+	members = s.b.members.of(id)
+	if id >= entry.Volatile && len(members) > 0 {
+		return members[0], members
 	}
 	if w := s.b.gateways[id]; w != nil {
 		leader = w.leader()
 	}
-	return leader, m.names
+	return leader, members
 }
 
 // stateOf is a queue's state in RabbitMQ's words.

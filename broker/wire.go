@@ -27,7 +27,9 @@ const (
 	wireClose                          // call: holder
 	wireCount                          // call: numbers are queues, n is 1 for at once
 	wirePurge                          // call: queue
+	wireDeaths                         // call: queue; when what died in it before is dead-lettered
 	wireDeadLetter                     // call: holder, queue, ranges
+	wireFetch                          // call: numbers are index, offset and size of bodies; any broker that has the group
 	wireTransfer                       // call: text is the broker that is to lead
 
 	wireDone      // leader: the ends of submissions
@@ -35,7 +37,8 @@ const (
 	wireCancelled // leader: the consumer's queue is gone
 	wireReply     // leader: answer to a call
 	wireRefused   // leader: it does not lead
-	wireApplied   // any broker: how far its topology is
+	wireFetched   // any broker: call, n bytes of the bodies came before ops
+	wireApplied   // any broker: how far its topology is (seq), n copies of each of m groups
 	wireStranger  // any broker: the one with the incarnation seq has lost its data
 	wireReplace   // any broker: an operator has text replaced by the newcomer seq
 	wireKnown     // any broker, to a newcomer: text is known with the incarnation seq

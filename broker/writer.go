@@ -33,6 +33,8 @@ var writeBuffers = sync.Pool{New: func() any {
 // contents reads message bodies; a *contentReader but in tests.
 type contents interface {
 	content(entry.GroupID, entry.Ref) (entry.Content, error)
+	// expect tells which contents will be asked for next.
+	expect([]delivery)
 	rest()
 }
 
@@ -71,6 +73,7 @@ func (w *writer) run() {
 func (w *writer) write(b *batch) error {
 	pooled := writeBuffers.Get().(*[]byte)
 	w.buffer = (*pooled)[:0]
+	w.contents.expect(b.deliveries)
 	err := w.stretches(b)
 	if err == nil {
 		err = w.flush()
@@ -80,7 +83,7 @@ func (w *writer) write(b *batch) error {
 		writeBuffers.Put(pooled)
 	}
 	w.buffer = nil
-	if len(b.deliveries) > 0 && w.contents != nil {
+	if len(b.deliveries) > 0 {
 		w.contents.rest()
 	}
 	w.credit()
@@ -127,11 +130,11 @@ func (w *writer) delivery(d *delivery) error {
 	if !channel.isOpen() || w.conn.state.Load() != connRunning {
 		return nil // Its holder gives the message back.
 	}
-	if w.contents == nil {
-		w.contents = w.conn.front.contents()
-	}
 	content, err := w.contents.content(to.held.lane.id, d.ref)
-	if err != nil {
+	switch {
+	case err != nil && !channel.isOpen():
+		return nil // It closed while another broker was asked.
+	case err != nil:
 		return w.unreadable(d, err)
 	}
 	var tag uint64
@@ -175,7 +178,7 @@ func (w *writer) delivery(d *delivery) error {
 // is closed, and the message goes back to its queue.
 func (w *writer) unreadable(d *delivery, err error) error {
 	lane := d.to.held.lane
-	if !errors.Is(err, log.ErrNotFound) && lane.id != entry.Volatile {
+	if !errors.Is(err, log.ErrNotFound) && lane.id < entry.Volatile {
 		q := d.to.queue
 		w.conn.log.Error("a message can't be read", "queue", q.Name, "vhost", q.Vhost, "message", uint64(d.message), "err", err)
 		w.conn.fail(amqp.InternalError("a message of queue '%s' in vhost '%s' can't be read", q.Name, q.Vhost))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -41,6 +42,8 @@ Examples:
    mirrormq cluster --data ./data -- --ack-quorum all --log-level debug`,
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "brokers", Value: 3, Usage: "`N` brokers, up to 9; an odd number loses less"},
+			&cli.IntFlag{Name: "groups", Usage: "spread queues over `N` groups", DefaultText: "as serve's"},
+			&cli.IntFlag{Name: "copies", Usage: "keep each queue on `N` of the brokers", DefaultText: "as serve's"},
 			&cli.StringFlag{Name: "data", Value: "mirrormq-data", Usage: "`DIR` of the brokers' data, a directory for each in it; made if missing"},
 			&cli.IntFlag{Name: "amqp-port", Value: 5672, Usage: "first `PORT` for AMQP; 0 for free ones"},
 			&cli.IntFlag{Name: "http-port", Value: 15672, Usage: "first `PORT` for the management API; 0 for free ones"},
@@ -103,6 +106,12 @@ func planCluster(c *cli.Context, out *prefixes) ([]*localBroker, error) {
 	for i, backbone := range ports[2] {
 		members = append(members, fmt.Sprintf("b%d=%s", i+1, backbone))
 	}
+	var shape []string
+	for _, flag := range []string{"groups", "copies"} {
+		if c.IsSet(flag) {
+			shape = append(shape, "--"+flag, strconv.Itoa(c.Int(flag)))
+		}
+	}
 	brokers := make([]*localBroker, n)
 	for i := range brokers {
 		b := &localBroker{
@@ -112,7 +121,7 @@ func planCluster(c *cli.Context, out *prefixes) ([]*localBroker, error) {
 		b.args = append([]string{
 			"serve", "--name", b.name, "--data", filepath.Join(c.String("data"), b.name),
 			"--amqp", ports[0][i], "--http", ports[1][i], "--backbone", ports[2][i], "--cluster", strings.Join(members, ","),
-		}, c.Args().Slice()...)
+		}, slices.Concat(shape, c.Args().Slice())...)
 		b.out = out.with(b.name, i)
 		brokers[i] = b
 	}

@@ -46,7 +46,7 @@ func TestServeDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Data != "mirrormq-data" || c.AMQP != "127.0.0.1:5672" || c.HTTP != "127.0.0.1:15672" || c.Fsync != "always" ||
-		c.AckQuorum != "majority" || c.Groups != 1 || c.MaxMessageSize != 16<<20 || c.DiskFreeLimit != 512<<20 ||
+		c.AckQuorum != "majority" || c.Groups != 0 || c.Copies != 0 || c.MaxMessageSize != 16<<20 || c.DiskFreeLimit != 512<<20 ||
 		c.Heartbeat != time.Minute || c.FrameMax != 131072 || c.ChannelMax != 2047 || c.MemoryLimit <= 0 || c.Logger == nil {
 		t.Fatalf("%+v", c)
 	}
@@ -113,7 +113,8 @@ func TestServeRefusesWhatMakesNoSense(t *testing.T) {
 		{"--cluster a=b", "is not NAME=HOST:PORT"},
 		{"--cluster a=b:1,a=b:2", "is in it twice"},
 		{"--join x", "--join: members can't be changed yet"},
-		{"--copies 3", "--copies: members can't be changed yet"},
+		{"--copies 3", "copies 3: a broker alone has one"},
+		{"--copies 0", "--copies 0: at least 1"},
 		{"--fsync sometimes", "use always, interval, never"},
 		{"--ack-quorum most", "use leader, majority, all"},
 		{"--ack-quorum 0", "use leader"},

@@ -44,7 +44,8 @@ func serveFlags() []cli.Flag {
 		text("fsync", "always", "`WHEN` a write counts as durable: always; interval (a power loss may lose --fsync-interval); never (it may lose more)"),
 		duration("fsync-interval", 100*time.Millisecond, "`TIME` between fsyncs with --fsync interval"),
 		text("ack-quorum", "majority", "confirm publishes at `QUORUM` copies: leader, a number, majority or all"),
-		number("groups", 1, "queue groups: `N` replicated logs that queues are spread over"),
+		&cli.IntFlag{Name: "groups", EnvVars: envName("groups"), Usage: "queue groups: `N` replicated logs that queues are spread over", DefaultText: "1, or as many as the data has"},
+		&cli.IntFlag{Name: "copies", EnvVars: envName("copies"), Usage: "keep each queue on `N` brokers of the cluster", DefaultText: "3, or all if they are fewer, or as the data has"},
 		text("max-message-size", "16MiB", "largest body: `SIZE` up to 512MiB"),
 		text("memory-high-watermark", "0.4", "block publishers from this `SHARE` of the machine's memory, or from a size (2GiB)"),
 		text("disk-free-limit", "512MiB", "block publishers when less than `SIZE` is free"),
@@ -69,7 +70,7 @@ func serveFlags() []cli.Flag {
 
 // clusterFlags are known, so that they can be refused with an explanation
 // rather than ignored or called unknown.
-var clusterFlags = []string{"join", "copies"}
+var clusterFlags = []string{"join"}
 
 // serveConfig reads the flags into the broker's configuration.
 func serveConfig(c *cli.Context) (broker.Config, error) {
@@ -84,7 +85,7 @@ func serveConfig(c *cli.Context) (broker.Config, error) {
 	}
 	for _, name := range clusterFlags {
 		if c.IsSet(name) {
-			return none, fail(exitUsage, "leave it out: every broker of --cluster has a copy of every queue", "--%s: members can't be changed yet", name)
+			return none, fail(exitUsage, "leave it out, and give all brokers the same --cluster", "--%s: members can't be changed yet", name)
 		}
 	}
 	config := broker.Config{
@@ -92,7 +93,7 @@ func serveConfig(c *cli.Context) (broker.Config, error) {
 		AMQP: c.String("amqp"), AMQPS: c.String("amqps"), HTTP: c.String("http"),
 		TLSCert: c.String("tls-cert"), TLSKey: c.String("tls-key"), TLSClientCA: c.String("tls-client-ca"),
 		Fsync: c.String("fsync"), FsyncInterval: c.Duration("fsync-interval"), AckQuorum: c.String("ack-quorum"),
-		Groups: c.Int("groups"), Heartbeat: c.Duration("heartbeat"), ChannelMax: c.Int("channel-max"),
+		Groups: c.Int("groups"), Copies: c.Int("copies"), Heartbeat: c.Duration("heartbeat"), ChannelMax: c.Int("channel-max"),
 	}
 	var err error
 	if config.Logger, err = newLogger(c); err != nil {
@@ -171,8 +172,8 @@ func checkServe(c *cli.Context, config *broker.Config) error {
 			return usage("--%s %v: must be above 0", flag, c.Duration(flag))
 		}
 	}
-	for _, flag := range []string{"groups", "channel-max"} {
-		if c.Int(flag) < 1 {
+	for _, flag := range []string{"groups", "copies", "channel-max"} {
+		if c.IsSet(flag) && c.Int(flag) < 1 {
 			return usage("--%s %d: at least 1", flag, c.Int(flag))
 		}
 	}

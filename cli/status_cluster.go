@@ -24,6 +24,7 @@ type clusterStatus struct {
 		Role      string         `json:"role"`
 		Leader    string         `json:"leader"`
 		Preferred string         `json:"preferred_leader"`
+		Members   []string       `json:"members"`
 		Term      uint64         `json:"term"`
 		Commit    uint64         `json:"commit"`
 		Last      uint64         `json:"last"`
@@ -85,7 +86,20 @@ func (v *clusterStatus) print(w io.Writer, now time.Time, promotions int) error 
 		p.line("%s", s.alarm("No majority can be reached from here: nothing is confirmed"))
 	}
 	p.line("")
-	rows = nil
+	v.printGroups(p)
+	p.line("")
+	unclean := thousands(v.PromotionsUnclean) + " unclean"
+	if v.PromotionsUnclean > 0 {
+		unclean = s.alarm(unclean + ": confirmed messages may be lost")
+	}
+	p.line("Quorum       publishes are confirmed at %s unless their queue says otherwise", quorumWords(v.AckQuorum))
+	p.line("Promotions   %s seen, %s", thousands(v.PromotionsTotal), unclean)
+	v.printPromotions(p, now, promotions)
+	return p.err
+}
+
+func (v *clusterStatus) printGroups(p *lines) {
+	var rows [][]string
 	for _, g := range v.Groups {
 		leader := g.Leader
 		switch {
@@ -97,6 +111,10 @@ func (v *clusterStatus) print(w io.Writer, now time.Time, promotions int) error 
 		here := g.Role
 		if g.Lag > 0 {
 			here += fmt.Sprintf(", lacks %s", thousands(g.Lag))
+		}
+		commit, last := fmt.Sprint(g.Commit), fmt.Sprint(g.Last)
+		if g.Role == "none" {
+			here, commit, last = "no copy", "-", "-"
 		}
 		mirrors := "ask " + g.Leader
 		if g.Role == "leader" || g.Leader == "" {
@@ -112,19 +130,10 @@ func (v *clusterStatus) print(w io.Writer, now time.Time, promotions int) error 
 			}
 		}
 		rows = append(rows, []string{
-			fmt.Sprint(g.ID), g.Kind, leader, fmt.Sprint(g.Term), fmt.Sprint(g.Commit), fmt.Sprint(g.Last), here, mirrors,
+			fmt.Sprint(g.ID), g.Kind, leader, orDash(strings.Join(g.Members, " ")), fmt.Sprint(g.Term), commit, last, here, mirrors,
 		})
 	}
-	p.table([]string{"GROUP", "OF", "LEADER", "TERM", "COMMIT", "LAST", "HERE", "MIRRORS"}, rows)
-	p.line("")
-	unclean := thousands(v.PromotionsUnclean) + " unclean"
-	if v.PromotionsUnclean > 0 {
-		unclean = s.alarm(unclean + ": confirmed messages may be lost")
-	}
-	p.line("Quorum       publishes are confirmed at %s unless their queue says otherwise", quorumWords(v.AckQuorum))
-	p.line("Promotions   %s seen, %s", thousands(v.PromotionsTotal), unclean)
-	v.printPromotions(p, now, promotions)
-	return p.err
+	p.table([]string{"GROUP", "OF", "LEADER", "COPIES", "TERM", "COMMIT", "LAST", "HERE", "MIRRORS"}, rows)
 }
 
 func (v *clusterStatus) printPromotions(p *lines, now time.Time, most int) {

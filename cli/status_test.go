@@ -17,8 +17,8 @@ const clusterAnswer = `{"name":"b1","ack_quorum":"majority","brokers":[
 "groups":[
 {"id":0,"kind":"topology","role":"leader","leader":"b1","preferred_leader":"b1","term":3,"commit":10,"last":11,
 "mirrors":[{"name":"b2","lag":1200,"heard":true},{"name":"b3","lag":11,"heard":false}]},
-{"id":1,"kind":"queues","role":"follower","leader":"b2","preferred_leader":"b3","term":4,"commit":7,"last":7,"lag":3,"mirrors":[]},
-{"id":2,"kind":"queues","role":"follower","leader":"","preferred_leader":"b2","term":4,"commit":7,"last":7,"mirrors":[]}],
+{"id":1,"kind":"queues","role":"follower","leader":"b2","preferred_leader":"b3","members":["b3","b1","b2"],"term":4,"commit":7,"last":7,"lag":3,"mirrors":[]},
+{"id":2,"kind":"queues","role":"none","leader":"","preferred_leader":"b2","members":["b2","b3"],"term":4,"mirrors":[]}],
 "promotions":[{"group":1,"when":"2026-01-01T01:00:01Z","from":"b3","to":"b2","term":4,"reason":"gone","clean":false,"leaderless_ms":12.5,
 "positions":[{"broker":"b2","term":3,"index":7},{"broker":"b1","term":3,"index":6}]},
 {"group":0,"when":"2026-01-01T00:00:00Z","from":"","to":"b1","term":1,"reason":"started","clean":true,"leaderless_ms":300,"positions":[]}],
@@ -40,10 +40,10 @@ b1 (asked)  up     1h0m  h:1
 b2          up     1m5s  h:2
 b3          DOWN   5s    h:3
 
-GROUP  OF        LEADER       TERM  COMMIT  LAST  HERE               MIRRORS
-0      topology  b1           3     10      11    leader             b2 lacks 1,200, b3 SILENT
-1      queues    b2 (for b3)  4     7       7     follower, lacks 3  ask b2
-2      queues    NONE         4     7       7     follower           none
+GROUP  OF        LEADER       COPIES    TERM  COMMIT  LAST  HERE               MIRRORS
+0      topology  b1           -         3     10      11    leader             b2 lacks 1,200, b3 SILENT
+1      queues    b2 (for b3)  b3 b1 b2  4     7       7     follower, lacks 3  ask b2
+2      queues    NONE         b2 b3     4     -       -     no copy            none
 
 Quorum       publishes are confirmed at a majority unless their queue says otherwise
 Promotions   2 seen, 1 unclean: confirmed messages may be lost

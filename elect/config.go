@@ -20,6 +20,8 @@ type Config struct {
 	// between equal positions too. Self need not be among them (a learner only
 	// listens).
 	Voters []string
+	// Listeners are brokers that don't vote, and are told of each promotion.
+	Listeners []string
 	// Jitter returns a number in [0, 1), which spreads repeated campaigns.
 	Jitter func() float64
 	// Gate lets one group of this broker at a time move to its preferred

@@ -108,7 +108,11 @@ func (e *Elector) promoted(now time.Time, to string, term uint64) Reason {
 			p.Clean, p.Positions = e.bid.clean, e.bid.positions
 		}
 		e.record(p)
-		e.broadcast(Message{Kind: Leading, Term: term, Reason: p.Reason, Name: to, Promotion: &p})
+		account := Message{Kind: Leading, Term: term, Reason: p.Reason, Name: to, Promotion: &p}
+		e.broadcast(account)
+		for _, name := range e.config.Listeners {
+			e.send(name, account)
+		}
 	case e.told != nil && e.told.Term == term:
 		p = *e.told
 		p.When = now

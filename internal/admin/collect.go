@@ -45,6 +45,8 @@ type (
 	groupMetric struct {
 		metric
 		get func(*Group) uint64
+		// everywhere says that it is also of groups that this broker has no copy of.
+		everywhere bool
 	}
 	mirrorMetric struct {
 		metric
@@ -74,13 +76,13 @@ func newCollector(s Source, queueSeries int, version string) *collector {
 	c.totals = totalMetrics()
 	c.queues = queueMetrics()
 	c.groups = []groupMetric{
-		{describe(gauge, "group_term", "Term of a replicated group.", "group"), func(g *Group) uint64 { return g.Term }},
-		{describe(gauge, "group_commit_index", "Index of the last committed entry.", "group"), func(g *Group) uint64 { return g.Commit }},
-		{describe(gauge, "group_applied_index", "Index of the last applied entry.", "group"), func(g *Group) uint64 { return g.Applied }},
-		{describe(gauge, "group_last_index", "Index of the last entry in the log.", "group"), func(g *Group) uint64 { return g.Last }},
-		{describe(gauge, "group_leader", "1 where this broker leads the group.", "group"), func(g *Group) uint64 { return uint64(boolean(g.Role == "leader")) }},
-		{describe(gauge, "group_leader_known", "1 where this broker knows a leader of the group, itself or another.", "group"), func(g *Group) uint64 { return uint64(boolean(g.Leader != "")) }},
-		{describe(gauge, "group_lag_entries", "Entries that this broker lacks of those that the leader told of last.", "group"), func(g *Group) uint64 { return g.Lag }},
+		{describe(gauge, "group_term", "Term of a replicated group.", "group"), func(g *Group) uint64 { return g.Term }, false},
+		{describe(gauge, "group_commit_index", "Index of the last committed entry.", "group"), func(g *Group) uint64 { return g.Commit }, false},
+		{describe(gauge, "group_applied_index", "Index of the last applied entry.", "group"), func(g *Group) uint64 { return g.Applied }, false},
+		{describe(gauge, "group_last_index", "Index of the last entry in the log.", "group"), func(g *Group) uint64 { return g.Last }, false},
+		{describe(gauge, "group_leader", "1 where this broker leads the group.", "group"), func(g *Group) uint64 { return uint64(boolean(g.Role == "leader")) }, true},
+		{describe(gauge, "group_leader_known", "1 where this broker knows a leader of the group, itself or another.", "group"), func(g *Group) uint64 { return uint64(boolean(g.Leader != "")) }, true},
+		{describe(gauge, "group_lag_entries", "Entries that this broker lacks of those that the leader told of last.", "group"), func(g *Group) uint64 { return g.Lag }, false},
 	}
 	c.mirrors = []mirrorMetric{
 		{describe(gauge, "mirror_match_index", "Index up to which a mirror's disk has the log of a group that this broker leads.", "group", "mirror"), func(m *Mirror) uint64 { return m.Match }},
@@ -215,6 +217,9 @@ func (c *collector) collectCluster(send func(metric, float64, ...string)) {
 	for _, g := range c.source.Groups() {
 		id := strconv.FormatUint(uint64(g.ID), 10)
 		for _, m := range c.groups {
+			if g.Role == RoleNone && !m.everywhere {
+				continue
+			}
 			send(m.metric, float64(m.get(&g)), id)
 		}
 		for i := range g.Mirrors {

@@ -27,12 +27,16 @@ type Broker struct {
 	Stranger bool
 }
 
+// RoleNone is the role of a broker that has no copy of a group.
+const RoleNone = "none"
+
 // Group is one replicated log as this broker sees it.
 type Group struct {
 	ID                    uint32
-	Role                  string // "leader", "follower", "candidate", "learner"
-	Leader                string // name of the leading broker, "" if unknown
-	Preferred             string // the broker that is to lead it when all are well
+	Role                  string   // "leader", "follower", "candidate", "learner", RoleNone
+	Leader                string   // name of the leading broker, "" if unknown
+	Preferred             string   // the broker that is to lead it when all are well
+	Members               []string // the brokers that have a copy, Preferred first
 	Term                  uint64
 	Commit, Applied, Last uint64 // indexes
 	// LastTerm is the term of the last entry.

@@ -31,6 +31,7 @@ type clusterGroupView struct {
 	groupView
 	Kind      string       `json:"kind"` // topology or queues
 	Preferred string       `json:"preferred_leader"`
+	Members   []string     `json:"members"` // the preferred leader first
 	LastTerm  uint64       `json:"last_term"`
 	Lag       uint64       `json:"lag"`
 	Mirrors   []mirrorView `json:"mirrors"` // empty where the group is led elsewhere
@@ -73,7 +74,7 @@ const groupTopology = 0
 
 func newClusterGroupView(g *Group) clusterGroupView {
 	v := clusterGroupView{
-		groupView: newGroupView(g), Kind: "queues", Preferred: g.Preferred, LastTerm: g.LastTerm, Lag: g.Lag,
+		groupView: newGroupView(g), Kind: "queues", Preferred: g.Preferred, Members: g.Members, LastTerm: g.LastTerm, Lag: g.Lag,
 		Mirrors: views(g.Mirrors, func(m *Mirror) mirrorView { return mirrorView{m.Name, m.Match, m.Lag, m.Heard, m.Behind} }),
 	}
 	if g.ID == groupTopology {
