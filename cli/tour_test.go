@@ -8,15 +8,27 @@ import (
 )
 
 // TestTheTour is README's: the leader of the queue is killed while messages flow,
-// and every message comes once.
+// and every message comes once, also those of a publisher that it served itself.
 func TestTheTour(t *testing.T) {
+	t.Run("publisher at a broker that lives", func(t *testing.T) { tour(t, false) })
+	t.Run("publisher at the leader", func(t *testing.T) { tour(t, true) })
+}
+
+func tour(t *testing.T, atLeader bool) {
 	const messages = "3000"
 	l := clusterAt(t)
 	rest := l.others(l.leader)
-	urls := func(first, second string) string {
-		return strings.Join([]string{l.amqp[first], l.amqp[second], l.amqp[l.leader]}, ",")
+	urls := func(names ...string) string {
+		var list []string
+		for _, name := range names {
+			list = append(list, l.amqp[name])
+		}
+		return strings.Join(list, ",")
 	}
-	here, there := urls(rest[0], rest[1]), urls(rest[1], rest[0])
+	here, there := urls(rest[0], rest[1], l.leader), urls(rest[1], rest[0], l.leader)
+	if atLeader {
+		here = urls(l.leader, rest[0], rest[1])
+	}
 	command(t, "", "publish", "--declare", "hello", "first message", "--url", here).want(t, exitOK, "1 message published, 1 confirmed")
 	command(t, "", "consume", "hello", "--url", there).want(t, exitOK).wantOut(t, "first message\n")
 
