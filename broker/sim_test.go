@@ -206,8 +206,6 @@ func (s *simulation) after(d time.Duration, do func()) {
 	heap.Push(&s.events, simEvent{s.now + d, s.next, do})
 }
 
-func (s *simulation) clock() time.Time { return simStart.Add(s.now) }
-
 // between draws a duration.
 func (s *simulation) between(low, high time.Duration) time.Duration {
 	return low + time.Duration(s.random.Int64N(int64(high-low)+1))
