@@ -46,7 +46,7 @@ Examples:
 			&cli.BoolFlag{Name: "persistent", Value: true, Usage: "keep messages on disk (--persistent=false: need not)"},
 			&cli.BoolFlag{Name: "mandatory", Value: true, Usage: "fail if no queue takes a message (--mandatory=false: drop it)"},
 			&cli.BoolFlag{Name: "confirm", Value: true, Usage: "wait for the broker's confirms (--confirm=false: fire and forget)"},
-			&cli.IntFlag{Name: "window", Value: 200, Usage: "at most `N` messages unconfirmed at a time"},
+			&cli.IntFlag{Name: "window", Value: 200, Usage: "at most `N` messages unconfirmed at a time, 4000 at most"},
 			&cli.DurationFlag{Name: "timeout", Value: 30 * time.Second, Usage: "give up after `TIME` without a confirm; 0 waits forever"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress, no summary"},
 		),

@@ -244,11 +244,5 @@ func (ch *fakeChannel) giveBack(p published) {
 	ch.conn.write(amqp.AppendContent(frames, ch.id, 131072, p.properties, []byte(p.body)))
 }
 
-// close closes the channel with an error.
-func (ch *fakeChannel) close(code uint16, text string) {
-	delete(ch.conn.channels, ch.id)
-	ch.conn.tell(ch.id, &amqp.ChannelClose{ReplyCode: code, ReplyText: text})
-}
-
 // drop closes the connection's socket without a word.
 func (ch *fakeChannel) drop() { ch.conn.socket.Close() }
