@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -370,10 +371,11 @@ func (b *Broker) drain(ctx context.Context) {
 	}
 }
 
-// inOrder goes through groups by their ids: what is done to several, and waited
-// for, is done in one order, so that a simulation can be repeated.
-func inOrder[V any](of map[entry.GroupID]V) iter.Seq2[entry.GroupID, V] {
-	return func(yield func(entry.GroupID, V) bool) {
+// inOrder goes through groups, or other things, by their ids: what is done to
+// several, and waited for, is done in one order, so that a simulation can be
+// repeated.
+func inOrder[K cmp.Ordered, V any](of map[K]V) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
 		for _, id := range slices.Sorted(maps.Keys(of)) {
 			if !yield(id, of[id]) {
 				return

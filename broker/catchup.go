@@ -118,7 +118,7 @@ func (u *catchup) begin(e *election, id uint64, name string) *sending {
 func (u *catchup) end(pick func(*sending) bool, why error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, s := range u.mu.sendings {
+	for _, s := range inOrder(u.mu.sendings) {
 		if pick(s) {
 			s.cancel(why)
 		}
@@ -136,7 +136,7 @@ func (u *catchup) lost(name string) {
 	u.end(func(s *sending) bool { return s.name == name }, errTransferLost)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, s := range u.mu.stagings {
+	for _, s := range inOrder(u.mu.stagings) {
 		if s.from == name {
 			s.cancel(errTransferLost)
 		}
@@ -147,7 +147,7 @@ func (u *catchup) lost(name string) {
 func (u *catchup) writable(name string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, s := range u.mu.sendings {
+	for _, s := range inOrder(u.mu.sendings) {
 		if s.name == name {
 			select {
 			case s.room <- struct{}{}:

@@ -99,10 +99,11 @@ func (c *simPublisher) publish() {
 	for range 1 + s.random.IntN(3) {
 		c.number++
 		body := fmt.Sprintf("%s/%d", c.name, c.number)
-		first := s.random.IntN(len(s.queues))
-		queues := []entry.QueueID{s.queues[first]}
+		to := s.published()
+		first := s.random.IntN(len(to))
+		queues := []entry.QueueID{to[first]}
 		if s.chance(4) {
-			queues = append(queues, s.queues[(first+1)%len(s.queues)])
+			queues = append(queues, to[(first+1)%len(to)])
 		}
 		messages = append(messages, sent{body, len(queues)})
 		body += strings.Repeat(" ", 1+s.random.IntN(s.plan.size+1))
@@ -266,7 +267,7 @@ func (ch *simChannel) readable(d queue.Delivery) bool {
 func (ch *simChannel) written(d queue.Delivery) {
 	ch.check(d)
 	if d.NoAck {
-		ch.p.s.model.queues[d.Queue].messages[d.Message].seen = true
+		ch.p.s.model.acked(d)
 		ch.p.s.model.letGo(ch, d.Queue, d.Message)
 		ch.p.gateway().credit(d.Consumer, 1, []entry.Range{{First: d.Message, Last: d.Message}})
 		return
@@ -305,6 +306,9 @@ func (ch *simChannel) process(d queue.Delivery) {
 			return
 		}
 		ch.unacked--
+		if ch.reject(d) {
+			return
+		}
 		one := []entry.Range{{First: d.Message, Last: d.Message}}
 		ops := takeOps()
 		back := !s.ending && s.chance(s.plan.returns)
@@ -313,6 +317,7 @@ func (ch *simChannel) process(d queue.Delivery) {
 		} else {
 			ops = queue.AppendSettle(ops, d.Queue, one)
 			s.counts.acked++
+			s.model.acked(d)
 		}
 		s.tell("%s settles %d/%d back %v", ch, d.Queue, d.Message, back)
 		s.model.letGo(ch, d.Queue, d.Message)
@@ -378,7 +383,7 @@ func (ch *simChannel) get() {
 			ch.unacked--
 			ch.check(d)
 			if r.written != nil {
-				s.model.queues[d.Queue].messages[d.Message].seen = true
+				s.model.acked(d)
 				s.model.letGo(ch, d.Queue, d.Message)
 				r.written()
 				return

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"fmt"
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/backbone"
@@ -23,8 +24,8 @@ type simOut struct {
 	fullUntil               time.Duration
 	// consumed is how many of written were given back, of the Transfer class;
 	// refused says that there was no room.
-	consumed uint64
-	refused  bool
+	consumed, queued uint64
+	refused          bool
 }
 
 // simIn is the receiving end.
@@ -40,7 +41,7 @@ func (b *simBackbone) renew(key simLinkKey, down bool) {
 	tell := l.used
 	l.life++
 	l.written, l.received, l.used, l.open, l.down, l.progress = 0, 0, false, false, down, b.s.now
-	l.consumed, l.refused = 0, false
+	l.consumed, l.queued, l.refused = 0, 0, false
 	l.held = l.held || tell && key.class == backbone.Gateway
 	if !down {
 		b.frame(key, l, l.life, 0, nil)
@@ -188,6 +189,10 @@ func (b *simBackbone) SendLink(c backbone.Class, to []string, payload ...[]byte)
 			continue
 		}
 		l := b.out[key]
+		if c == backbone.Transfer {
+			b.post(key, l, bytes.Clone(joined))
+			continue
+		}
 		if l.received == l.written {
 			l.progress = b.s.now
 		}
@@ -201,6 +206,24 @@ func (b *simBackbone) SendLink(c backbone.Class, to []string, payload ...[]byte)
 	return nil
 }
 
+// post sends a message of a transfer before the next event.
+func (b *simBackbone) post(key simLinkKey, l *simOut, payload []byte) {
+	life := l.life
+	l.queued++
+	b.s.posted.post(fmt.Sprint(b.p.of.name, payload[:min(10, len(payload))]), func() {
+		if b.p.dead || l.down || l.life != life {
+			return
+		}
+		if l.received == l.written {
+			l.progress = b.s.now
+		}
+		l.queued--
+		l.used = true
+		l.written++
+		b.frame(key, l, life, l.written, payload)
+	})
+}
+
 // simWindow is how many messages of a transfer may be on their way.
 const simWindow = 3
 
@@ -211,11 +234,11 @@ func (b *simBackbone) admit(key simLinkKey) error {
 		return backbone.ErrDown
 	case l.held:
 		return backbone.ErrHeld
-	case !l.open, key.class == backbone.Transfer && l.written-l.consumed >= simWindow:
+	case !l.open, key.class == backbone.Transfer && l.written+l.queued-l.consumed >= simWindow:
 		l.refused = true
 		return backbone.ErrFull
 	}
-	if !s.calm && s.now >= l.fullUntil && s.chance(s.plan.full) {
+	if !s.calm && key.class != backbone.Transfer && s.now >= l.fullUntil && s.chance(s.plan.full) {
 		s.counts.full++
 		l.fullUntil = s.now + s.between(0, 100*time.Millisecond)
 		s.tell("link from %s to %s is full", b.p.of.name, l.to.name)
@@ -235,21 +258,21 @@ func (b *simBackbone) Consumed(c backbone.Class, from string, _ int) {
 	if c != backbone.Transfer {
 		return
 	}
-	b.enter()
-	defer b.s.besides()
-	if sender := b.s.broker(from).process; sender != nil && !b.p.dead {
-		l := b.in[simLinkKey{c, from}]
-		l.consumed++
-		if l.epoch == sender.epoch {
-			b.ack(c, sender, l.life, l.next-1)
+	b.s.posted.post(b.p.of.name+from, func() {
+		if sender := b.s.broker(from).process; sender != nil && !b.p.dead {
+			l := b.in[simLinkKey{c, from}]
+			l.consumed++
+			if l.epoch == sender.epoch {
+				b.ack(c, sender, l.life, l.next-1)
+			}
 		}
-	}
+	})
 }
 
 // credited takes what has been given back.
 func (b *simBackbone) credited(key simLinkKey, l *simOut, consumed uint64) {
 	l.consumed = max(l.consumed, min(consumed, l.written))
-	room := key.class != backbone.Transfer || l.written-l.consumed < simWindow
+	room := key.class != backbone.Transfer || l.written+l.queued-l.consumed < simWindow
 	if l.refused && l.open && room && b.s.now >= l.fullUntil {
 		l.refused = false
 		b.p.broker.cluster.LinkWritable(key.class, key.name)

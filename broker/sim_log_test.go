@@ -102,9 +102,21 @@ func (c simCheckpoints) Refill(g entry.GroupID, entries []log.Entry, done func(e
 		}
 	}
 	l.take(lacking, true)
-	d := c.p.of.disk
-	d.waiting = append(d.waiting, simAppend{group: g, entries: lacking, refill: true, waits: true, done: done, since: d.s.now})
-	d.sync()
+	c.post(simAppend{group: g, entries: lacking, refill: true, waits: true, done: done})
+}
+
+// post hands something to the disk before the next event.
+func (c simCheckpoints) post(a simAppend) {
+	c.p.s.posted.post(fmt.Sprint(c.p.of.name, a.group, a.refill), func() {
+		if c.p.dead {
+			a.done(errSimDead)
+			return
+		}
+		d := c.p.of.disk
+		a.since = d.s.now
+		d.waiting = append(d.waiting, a)
+		d.sync()
+	})
 }
 
 // Checkpoint waits for what was written before and then a while, as a file that
@@ -125,16 +137,15 @@ func (c simCheckpoints) begin(g entry.GroupID, at entry.Position, state []byte, 
 		done <- errSimDead
 		return
 	}
-	p, d := c.p, c.p.of.disk
-	p.files[done] = struct{}{}
-	d.waiting = append(d.waiting, simAppend{group: g, waits: true, since: d.s.now, done: func(err error) {
+	p := c.p
+	c.post(simAppend{group: g, waits: true, done: func(err error) {
 		if err != nil {
-			p.written(done, err)
+			done <- err
 			return
 		}
+		p.files[done] = struct{}{}
 		p.later(p.s.between(100*time.Microsecond, 20*time.Millisecond), func() { p.written(done, c.install(g, at, state)) })
 	}})
-	d.sync()
 }
 
 // written ends a checkpoint.

@@ -27,6 +27,8 @@ type simModel struct {
 	where    map[string]uint64
 	numbered map[string]bool // publishes of producers
 	confirms []*simConfirm
+	time     int64          // of the batch that is applied
+	deaths   map[string]int // dead letters, by content
 	led      map[entry.GroupID]map[uint64]string
 	newest   uint64 // term that the queues were led in
 }
@@ -52,7 +54,9 @@ type simMessage struct {
 	gone    bool // settled or purged
 	settled bool
 	seen    bool // a client had it
-	given   int  // times
+	acked   bool // by a client
+	at      int64
+	given   int // times
 	term    uint64
 	first   time.Duration // when it was given first
 	holds   []simHold
@@ -74,7 +78,7 @@ type simHold struct {
 func newSimModel(s *simulation) *simModel {
 	return &simModel{
 		s: s, states: make(map[uint64]uint64), sessions: make(map[entry.SessionID]uint64), queues: make(map[entry.QueueID]*simQueue),
-		enqueued: make(map[string]int), where: make(map[string]uint64), numbered: make(map[string]bool),
+		enqueued: make(map[string]int), where: make(map[string]uint64), numbered: make(map[string]bool), deaths: make(map[string]int),
 		led: map[entry.GroupID]map[uint64]string{entry.Topology: {}, simGroup: {}},
 	}
 }
@@ -131,6 +135,7 @@ func (m *simModel) committed(p *simProcess, term, index uint64, payload []byte) 
 	if err := b.Open(payload); err != nil {
 		m.s.fatalf("entry %d: %v", index, err)
 	}
+	m.time = max(m.time, b.Now)
 	for b.NextSubmission() {
 		if b.Session != 0 {
 			if b.Seq <= m.sessions[b.Session] {
@@ -191,13 +196,18 @@ func (m *simModel) enqueue(id entry.QueueID, content string) {
 	}
 	publisher, number, _ := strings.Cut(content, "/")
 	n, _ := strconv.ParseUint(number, 10, 64)
+	q.last++
+	q.live++
+	q.messages[q.last] = &simMessage{queue: id, id: q.last, content: content, at: m.time}
+	if m.s.isDead(id) {
+		m.deaths[content]++ // At least once, in any order.
+		m.s.counts.dead++
+		return
+	}
 	if last := q.order[publisher]; n <= last && !m.unordered(publisher) {
 		m.s.fatalf("%s is enqueued to %d behind %d", content, id, last)
 	}
 	q.order[publisher] = n
-	q.last++
-	q.live++
-	q.messages[q.last] = &simMessage{queue: id, id: q.last, content: content}
 	m.enqueued[content]++
 	m.where[content] = uint64(len(m.log))
 }
@@ -207,8 +217,11 @@ func (m *simModel) settle(q *simQueue, id entry.MessageID) {
 	if message == nil || message.gone {
 		return
 	}
-	if !message.seen {
-		m.s.fatalf("message %d/%d, %s, is settled and nobody ever had it", message.queue, id, message.content)
+	if m.died(q, message) {
+		return
+	}
+	if !message.acked {
+		m.s.fatalf("message %d/%d, %s, is settled: nobody acked it, and it is no dead letter", message.queue, id, message.content)
 	}
 	message.gone, message.settled = true, true
 	q.live--
@@ -282,7 +295,7 @@ func (m *simModel) delivered(ch *simChannel, d queue.Delivery, term uint64) {
 
 // ordered expects first deliveries of one publisher to one consumer in order.
 func (m *simModel) ordered(ch *simChannel, message *simMessage, d queue.Delivery) {
-	if d.Redelivered || message.given > 1 || m.s.troubled+simExcuse >= m.s.now {
+	if d.Redelivered || message.given > 1 || m.s.isDead(d.Queue) || m.s.troubled+simExcuse >= m.s.now {
 		return
 	}
 	publisher, number, _ := strings.Cut(message.content, "/")

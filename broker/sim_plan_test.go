@@ -33,8 +33,12 @@ type simPlan struct {
 	quorums                     []replicate.Quorum
 	noAck, gets, reopen, purges int
 	returns                     int
-	timeout                     time.Duration
 	producers                   int
+	// rejects has the first queue dead-letter to the last one; ttl is how long its
+	// messages live, 0 for ever.
+	rejects int
+	ttl     time.Duration
+	timeout time.Duration
 }
 
 // simPlans are the kinds of runs: each seed draws one.
@@ -86,6 +90,12 @@ func drawPlan(seed uint64) simPlan {
 		p.timeout = time.Duration(500+r.IntN(4000)) * time.Millisecond
 	}
 	p.producers = r.IntN(3)
+	if r.IntN(3) == 0 {
+		p.rejects, p.queues = 5, 4
+	}
+	if r.IntN(4) == 0 {
+		p.ttl = time.Duration(50+r.IntN(800)) * time.Millisecond
+	}
 	p.name = fmt.Sprintf("%s of %d", p.name, p.brokers)
 	return p
 }

@@ -119,10 +119,10 @@ func (c *simProducer) publish() {
 	first := len(c.unconfirmed)
 	for range 1 + s.random.IntN(3) {
 		c.number++
-		at := s.random.IntN(len(s.queues))
-		queues := []entry.QueueID{s.queues[at]}
+		at := s.random.IntN(len(s.published()))
+		queues := []entry.QueueID{s.published()[at]}
 		if s.chance(4) {
-			queues = append(queues, s.queues[(at+1)%len(s.queues)])
+			queues = append(queues, s.published()[(at+1)%len(s.published())])
 		}
 		c.unconfirmed = append(c.unconfirmed, simNumbered{c.number, fmt.Sprintf("%s/%d", c.name, c.number), queues, quorum, 1 + s.random.IntN(s.plan.size+1)})
 	}

@@ -79,6 +79,7 @@ func (m *simModel) kept() {
 			continue
 		}
 		m.s.counts.forgotten++
+		m.s.tell("%s was confirmed at %d and is forgotten", c.content, c.quorum)
 		if !c.early(m.s) || !c.by.dead || c.quorum != replicate.QuorumLeader && unclean == 0 {
 			m.s.fatalf("%s was confirmed at %d disks and is lost (%d unclean promotions, its broker is dead: %v)",
 				c.content, c.by.broker.quorums().disks(c.quorum), unclean, c.by.dead)

@@ -13,6 +13,8 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,7 +22,6 @@ import (
 	"time"
 
 	"github.com/mirrormq/mirrormq/internal/entry"
-	"github.com/mirrormq/mirrormq/internal/topology"
 )
 
 var (
@@ -50,6 +51,8 @@ var (
 //	sim_life_test.go      its life: start, crash, pause, stop
 //	sim_client_test.go    publishers, consumers
 //	sim_producer_test.go  idempotent producers
+//	sim_death_test.go     messages that are rejected or expire
+//	sim_quorum_test.go    what confirms promise
 //	sim_model_test.go     the dumb twin that everything is held against
 //	sim_run_test.go       the tests
 type simulation struct {
@@ -67,7 +70,8 @@ type simulation struct {
 	model   *simModel
 	queues  []entry.QueueID
 	// baton is passed between who plays and who runs beside: see beside.
-	baton atomic.Uint64
+	baton  atomic.Uint64
+	posted simPosts
 	// calm says that nothing bad happens any more, ending that clients begin
 	// nothing new.
 	calm, ending, populated, over bool
@@ -91,7 +95,7 @@ type simulation struct {
 type simCounts struct {
 	steps, published, confirmed, refused, delivered, acked, redelivered, excused, got  int
 	repeated, dropped                                                                  int // copies that producers published, and that were not enqueued
-	checkpoints, installed, unclean, forgotten                                         int
+	checkpoints, installed, unclean, forgotten, dead                                   int
 	crashes, pauses, cuts, stops, transfers, leaders, full, lost, stalls, breaks, torn int
 }
 
@@ -180,7 +184,39 @@ func (s *simulation) shut() {
 			b.process.die()
 		}
 	}
+	s.posted.take()
 	pass(time.Minute) // No wait of theirs is longer.
+	s.posted.take()
+}
+
+// simPosts are what runs beside wants played: it is played before the next event,
+// in an order that does not depend on who ran first.
+type simPosts struct {
+	mu      sync.Mutex
+	waiting []simPost
+}
+
+type simPost struct {
+	by string
+	do func()
+}
+
+func (p *simPosts) post(by string, do func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = append(p.waiting, simPost{by, do})
+}
+
+// take plays them.
+func (p *simPosts) take() {
+	p.mu.Lock()
+	waiting := p.waiting
+	p.waiting = nil
+	p.mu.Unlock()
+	slices.SortStableFunc(waiting, func(a, b simPost) int { return strings.Compare(a.by, b.by) })
+	for _, w := range waiting {
+		w.do()
+	}
 }
 
 // beside begins what the brokers' goroutines do to the simulation: whoever plays
@@ -244,6 +280,7 @@ func (s *simulation) step() bool {
 	pass(e.at - time.Since(simStart)) // Others run meanwhile.
 	s.baton.Add(1)
 	s.now = time.Since(simStart)
+	s.posted.take()
 	for _, b := range s.brokers {
 		if b.process != nil {
 			b.process.rouse()
@@ -282,7 +319,7 @@ func (s *simulation) declare() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(p.broker.context, 2*time.Second)
-		q, _, err := p.broker.declareQueue(ctx, topology.Queue{Vhost: "/", Name: fmt.Sprintf("q%d", len(s.queues)), Durable: true, Type: "quorum"})
+		q, _, err := p.broker.declareQueue(ctx, s.wanted(len(s.queues)))
 		cancel()
 		if err != nil {
 			i++
