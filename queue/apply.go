@@ -29,14 +29,17 @@ func (m *Machine) Apply(index uint64, payload []byte, fx *Effects) error {
 	m.now = max(m.now, b.Now)
 	m.producers.forgetIdle(m.now)
 	for b.NextSubmission() {
-		r := Result{Session: b.Session, Seq: b.Seq, Duplicate: !m.accept(b.Session, b.Seq)}
+		r := Result{Session: b.Session, Seq: b.Seq}
 		first := len(fx.ops)
-		for ordinal := 0; b.NextOp(&m.op); ordinal++ {
-			if r.Duplicate {
-				m.judgeAgain(ordinal, &m.op, fx)
-			} else if err := m.applyOp(ordinal, &m.op, fx); err != nil {
-				return err
+		if m.accept(b.Session, b.Seq) {
+			for ordinal := 0; b.NextOp(&m.op); ordinal++ {
+				if err := m.applyOp(ordinal, &m.op, fx); err != nil {
+					return err
+				}
 			}
+		} else {
+			r.Duplicate = true
+			m.judgeAgain(fx)
 		}
 		if len(fx.ops) > first {
 			r.Ops = fx.ops[first:len(fx.ops):len(fx.ops)]
@@ -126,13 +129,12 @@ func (m *Machine) enqueue(ordinal int, op *Op, fx *Effects) {
 	if op.Sequence > 0 && !m.fresh(ordinal, op, fx) {
 		return
 	}
-	taken := false
+	before := m.current
 	for i := range op.Queues() {
 		q := m.find(op.QueueAt(i))
 		if q == nil {
 			continue
 		}
-		taken = true
 		q.last++
 		q.waiting.put(uint64(q.last), record{place: m.applied << 16, offset: op.Offset, size: op.Size})
 		q.bytes += uint64(op.Size)
@@ -142,7 +144,7 @@ func (m *Machine) enqueue(ordinal int, op *Op, fx *Effects) {
 			m.limit(q, op, fx)
 		}
 	}
-	if op.Sequence > 0 && taken {
+	if op.Sequence > 0 && m.current > before {
 		m.producers.remember(op.producer, op.Sequence, m.now)
 	}
 }

@@ -123,11 +123,16 @@ func (b *Batch) NextOp(op *Op) bool {
 	}
 	op.Kind, op.Sequence = Kind(b.payload[b.at]), 0
 	b.at++
-	if op.Kind == Once && !b.once(op) {
-		return false
-	}
 	if op.Kind == Enqueue {
 		return b.enqueue(op)
+	}
+	if op.Kind == Once {
+		if !b.once(op) {
+			return false
+		}
+		if op.Kind == Enqueue {
+			return b.enqueue(op)
+		}
 	}
 	if op.Kind == EnqueueExpiring {
 		lifetime := b.uvarint()

@@ -161,16 +161,18 @@ func (m *Machine) fresh(ordinal int, op *Op, fx *Effects) bool {
 	return true
 }
 
-// judgeAgain finds out once more which publishes of a submission that comes
-// again were refused: who submits it again was told of nothing. One that is too
-// old by now, and was not when it came first, can't be told from them; it is
+// judgeAgain finds out once more which publishes of the current submission, which
+// comes again, were refused: who submits it again was told of nothing. One that is
+// too old by now, and was not when it came first, can't be told from them; it is
 // refused too, which promises nothing of it.
-func (m *Machine) judgeAgain(ordinal int, op *Op, fx *Effects) {
-	if op.Sequence == 0 {
-		return
-	}
-	if p := m.producers.find(op.producer); p != nil && p.window.below(op.Sequence) {
-		p.refuse(ordinal, op, fx)
+func (m *Machine) judgeAgain(fx *Effects) {
+	for ordinal := 0; m.batch.NextOp(&m.op); ordinal++ {
+		if m.op.Sequence == 0 {
+			continue
+		}
+		if p := m.producers.find(m.op.producer); p != nil && p.window.below(m.op.Sequence) {
+			p.refuse(ordinal, &m.op, fx)
+		}
 	}
 }
 
