@@ -299,6 +299,9 @@ func (m *simModel) ordered(ch *simChannel, message *simMessage, d queue.Delivery
 		return
 	}
 	publisher, number, _ := strings.Cut(message.content, "/")
+	if m.unordered(publisher) {
+		return
+	}
 	n, _ := strconv.ParseUint(number, 10, 64)
 	key := fmt.Sprint(d.Consumer, d.Queue, publisher)
 	// What was lost on the way from one leader, the next one gives to anybody.

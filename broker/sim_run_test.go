@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/mirrormq/mirrormq/replicate"
 )
 
 func (s *simulation) report(hash uint64) {
@@ -32,6 +34,21 @@ func TestSimulatedClustersKeepTheirPromises(t *testing.T) {
 		})
 	}
 	t.Logf("seeds %d to %d: history %016x", first, first+uint64(seeds)-1, hash)
+}
+
+// What is confirmed by the leader's disk alone is lost with its broker where no
+// other has it yet, as the table of quorums says. That nothing else is lost, every
+// run expects.
+func TestWhatTheLeaderAloneConfirmedCanBeLost(t *testing.T) {
+	for seed := range uint64(40) {
+		plan := drawPlan(seed)
+		plan.name, plan.crash, plan.quorums = "leaders killed", 2, []replicate.Quorum{replicate.QuorumLeader}
+		if s, _ := simulate(t, seed, plan, 60000); s.counts.forgotten > 0 {
+			t.Logf("seed %d loses %d of %d", seed, s.counts.forgotten, s.counts.confirmed)
+			return
+		}
+	}
+	t.Error("nothing is ever lost")
 }
 
 func TestTheSameSeedIsTheSameCluster(t *testing.T) {
