@@ -39,7 +39,7 @@ func startCluster(t testing.TB, n int, change ...func(*Config)) *testCluster {
 	}
 	for _, name := range c.names {
 		config := Config{
-			Name: name, Data: t.TempDir(), AMQP: "127.0.0.1:0", HTTP: "-", Fsync: "never",
+			Name: name, Data: t.TempDir(), AMQP: "127.0.0.1:0", HTTP: "-", Fsync: "never", Groups: 1,
 			Cluster: addresses, ClusterSecret: "of this test",
 		}
 		if os.Getenv("MIRRORMQ_TEST_LOG") != "" {

@@ -50,8 +50,8 @@ type Config struct {
 	// AckQuorum is the ack quorum of queues that have none: leader, majority, all
 	// or a number, at most of Copies. The same on all brokers.
 	AckQuorum string
-	// Groups is the number of queue groups. Default: that of the data directory, a
-	// new one's is 1.
+	// Groups is the number of queue groups. Default: that of the data directory; a
+	// new one's is 3 in a cluster, 1 for a broker alone.
 	Groups int
 	// Copies is how many brokers of the cluster have a copy of each queue. Default:
 	// that of the data directory, a new one's is 3, or all if they are fewer.

@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// defaultGroups is measured: see docs/benchmarks.md.
-	defaultGroups = 1
+	// defaultGroups is that of a cluster, measured: see docs/benchmarks.md. A broker
+	// alone has one: more would only divide its batches.
+	defaultGroups = 3
 	// defaultCopies is what survives the loss of one broker, as RabbitMQ's quorum
 	// queues do.
 	defaultCopies = 3
@@ -168,10 +169,12 @@ func (m *members) content(alone bool) string {
 
 func newMembers(c Config, identity uint64) *members {
 	m := &members{self: c.Name, names: []string{c.Name}, ids: map[string]uint64{c.Name: identity}}
+	groups := 1
 	if len(c.Cluster) > 0 {
 		m.names = slices.Sorted(maps.Keys(c.Cluster))
+		groups = defaultGroups
 	}
-	m.groups = cmp.Or(c.Groups, defaultGroups)
+	m.groups = cmp.Or(c.Groups, groups)
 	m.copies = cmp.Or(c.Copies, min(len(m.names), defaultCopies))
 	m.placed = placeGroups(m.names, m.copies, m.groups)
 	if len(c.Cluster) > 0 {

@@ -77,7 +77,7 @@ func TestADataDirectoryKeepsItsGroupsAndCopies(t *testing.T) {
 	}{
 		{what: "a new directory", config: Config{Cluster: five}, logged: -1, groups: defaultGroups, copies: 3},
 		{what: "a new one of two brokers", config: Config{Cluster: map[string]string{"b1": "", "b2": ""}}, logged: -1, groups: defaultGroups, copies: 2},
-		{what: "a new one alone", logged: -1, groups: defaultGroups, copies: 1},
+		{what: "a new one alone", logged: -1, groups: 1, copies: 1},
 		{what: "as asked for", config: Config{Cluster: five, Groups: 4, Copies: 5}, logged: -1, groups: 4, copies: 5},
 		{what: "as it was", file: "b1\nb2\nb3\nb4\nb5\ncopies 2\ngroups 6\n", config: Config{Cluster: five}, logged: 6, groups: 6, copies: 2},
 		{what: "an earlier version's", file: "b1\nb2\nb3\nb4\nb5\n", config: Config{Cluster: five}, logged: 4, groups: 4, copies: 5},

@@ -26,7 +26,7 @@ type localBrokers struct {
 
 var (
 	brokerLine = regexp.MustCompile(`(?m)^   (b\d)   AMQP (\S+)   HTTP http://(\S+)   pid (\d+)$`)
-	victimLine = regexp.MustCompile(`kill -9 \d+   # (b\d), which leads the queues`)
+	victimLine = regexp.MustCompile(`kill -9 \d+   # (b\d), which leads the first queue`)
 )
 
 // clusterAt runs three brokers on free ports until the test ends.
@@ -39,7 +39,7 @@ func clusterAt(t *testing.T, more ...string) *localBrokers {
 		"cluster", "--data", t.TempDir(), "--amqp-port", "0", "--http-port", "0", "--backbone-port", "0",
 	}, more...)
 	l := &localBrokers{process: start(t, args...), amqp: map[string]string{}, http: map[string]string{}, pids: map[string]int{}}
-	text := l.stderr.waitFor(t, "which leads the queues")
+	text := l.stderr.waitFor(t, "which leads the first queue")
 	for _, m := range brokerLine.FindAllStringSubmatch(text, -1) {
 		l.amqp[m[1]], l.http[m[1]] = m[2], "http://guest:guest@"+m[3]
 		l.pids[m[1]], _ = strconv.Atoi(m[4])

@@ -57,7 +57,7 @@ func (l *localCluster) welcome(ctx context.Context) {
 	l.say("   %s consume hello --url %s", me, last.amqp)
 	l.say("   %s status --watch --api %s", me, strings.Join(apis, ","))
 	if len(l.brokers) > 2 {
-		l.say("   kill -9 %d   # %s, which leads the queues: another takes over", victim.pid.Load(), victim.name)
+		l.say("   kill -9 %d   # %s, which leads the first queue: another takes over", victim.pid.Load(), victim.name)
 	}
 	l.say("")
 }

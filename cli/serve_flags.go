@@ -44,7 +44,7 @@ func serveFlags() []cli.Flag {
 		text("fsync", "always", "`WHEN` a write counts as durable: always; interval (a power loss may lose --fsync-interval); never (it may lose more)"),
 		duration("fsync-interval", 100*time.Millisecond, "`TIME` between fsyncs with --fsync interval"),
 		text("ack-quorum", "majority", "confirm publishes at `QUORUM` copies: leader, a number, majority or all"),
-		&cli.IntFlag{Name: "groups", EnvVars: envName("groups"), Usage: "queue groups: `N` replicated logs that queues are spread over", DefaultText: "1, or as many as the data has"},
+		&cli.IntFlag{Name: "groups", EnvVars: envName("groups"), Usage: "queue groups: `N` replicated logs that queues are spread over", DefaultText: "3 in a cluster, 1 alone, or as many as the data has"},
 		&cli.IntFlag{Name: "copies", EnvVars: envName("copies"), Usage: "keep each queue on `N` brokers of the cluster", DefaultText: "3, or all if they are fewer, or as the data has"},
 		text("max-message-size", "16MiB", "largest body: `SIZE` up to 512MiB"),
 		text("memory-high-watermark", "0.4", "block publishers from this `SHARE` of the machine's memory, or from a size (2GiB)"),

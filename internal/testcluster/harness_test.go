@@ -112,7 +112,7 @@ func startBrokers(t *testing.T, dir string, brokers int, args ...string) *run {
 		t.Fatal(err)
 	}
 	r := &run{t: t, ctx: t.Context(), seed: seed, random: rand.New(rand.NewPCG(seed, 0))}
-	args = append([]string{"--copies", strconv.Itoa(brokers)}, args...) // Each may lead.
+	args = append([]string{"--groups", "1", "--copies", strconv.Itoa(brokers)}, args...) // Each may lead.
 	var log func(string)
 	if *watch {
 		log = func(event string) { t.Log(event) }
