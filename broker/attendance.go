@@ -95,9 +95,12 @@ type attendant struct {
 	// attached says that it told all it has; behind is what came since, until
 	// what it submitted again is applied.
 	attached bool
+	greeting uint64
 	behind   []*wireMessage
-	ended    []ended
-	data     any // of the host
+	// taken are what it told that its consumers have, and they have not.
+	taken []*wireMessage
+	ended []ended
+	data  any // of the host
 }
 
 func newAttendance(l *loop, id entry.GroupID, living func() []string) *attendance {
@@ -165,7 +168,12 @@ func (a *attendant) serve(m *wireMessage) {
 		}
 		a.submit(m)
 	case wireAttached:
-		a.attached = true
+		a.attached, a.greeting = true, m.seq
+		if m.n != 0 {
+			// It was stopped, and asks who has what it holds: only who still leads
+			// knows.
+			a.loop.submitOwn(&submission{ops: takeOps()})
+		}
 		a.loop.after(a.applied)
 	case wireTransfer:
 		r := wireMessage{kind: wireReply, call: m.call}
@@ -185,6 +193,11 @@ func (a *attendant) applied() {
 		return // It began anew, or with another leader.
 	}
 	a.attached = false
+	for _, m := range a.taken {
+		a.reply(m)
+	}
+	a.taken = nil
+	a.reply(&wireMessage{kind: wireAttached, seq: a.greeting})
 	a.host.recovered(a)
 	a.arrived(a.name)
 	behind := a.behind
@@ -291,8 +304,12 @@ func (t *attendance) doubt(name string) {
 // gathering reports whether gateways are still waited for: for a while until they
 // tell, and then until what they submitted again is applied, however long that
 // takes. While nothing can be committed a message whose ack waits for that would
-// be given to another, and an old return would take it away from whom.
+// be given to another, and an old return would take it away from whom. It also is
+// while it is in doubt whether this broker leads.
 func (t *attendance) gathering() bool {
+	if t.loop.proof != nil {
+		return true
+	}
 	now := t.loop.now()
 	if len(t.awaited) > 0 && t.doubted != "" && !now.Before(t.doubtedUntil) {
 		if !t.told(t.doubted) {

@@ -23,7 +23,7 @@ type guest struct {
 func (g *group) guest(a *attendant) *guest {
 	if a.data == nil {
 		v := &guest{attendant: a, holders: make(map[queue.HolderID]struct{})}
-		v.receiver.deliver = func(deliveries []queue.Delivery) { g.send(v.attendant, deliveries) }
+		v.receiver.deliver = func(deliveries []queue.Delivery, _ uint32) { g.send(v.attendant, deliveries) }
 		v.receiver.cancelled = func(id queue.ConsumerID) {
 			v.attendant.reply(&wireMessage{kind: wireCancelled, consumer: queue.Consumer{ID: id}})
 		}
@@ -54,7 +54,7 @@ func (g *group) serve(a *attendant, m *wireMessage) {
 	case wireHold:
 		v.holders[m.holder] = struct{}{}
 		v.told(m.holder, m.queue, m.ranges)
-		g.dispatcher.Adopt(0, m.holder, m.queue, m.ranges)
+		g.adopt(v, 0, m.holder, m.queue, m.ranges)
 	case wireCredit:
 		g.credit(m.consumer.ID, int(m.n), m.ranges)
 	case wireLimit:
@@ -113,24 +113,22 @@ func (g *group) left(a *attendant) {
 	}
 }
 
-// attach adds a consumer, which may hold messages from an earlier leader, of
-// which some are still to be written.
-func (g *group) attach(c queue.Consumer, to *receiver, unwritten int, held []entry.Range) error {
+// attach adds a consumer, which may hold messages from an earlier leader. Some
+// are still to be written: so many of those, or, without acks, these too.
+func (g *group) attach(v *guest, c queue.Consumer, unwritten int, held []entry.Range, these heldSet) error {
 	if err := g.dispatcher.Attach(c); err != nil {
 		return err
 	}
-	a := &attached{Consumer: c, to: to, traffic: g.trafficOf(c.Queue)}
+	a := &attached{Consumer: c, to: &v.receiver, unwritten: these, traffic: g.trafficOf(c.Queue)}
 	g.consumers[c.ID] = a
 	g.holders[c.Holder] = append(g.holders[c.Holder], a)
 	g.dispatcher.Rejoin(c.ID, uint32(unwritten))
-	if len(held) == 0 {
-		return nil
-	}
-	g.dispatcher.Adopt(c.ID, c.Holder, c.Queue, held)
+	refused := g.adopt(v, c.ID, c.Holder, c.Queue, held)
 	if c.NoAck {
 		for _, r := range held {
 			a.unwritten.addAll(r)
 		}
+		a.unwritten.removeAll(refused)
 	}
 	return nil
 }
@@ -172,9 +170,7 @@ func (g *group) credit(id queue.ConsumerID, n int, written []entry.Range) {
 	if a == nil || !a.NoAck {
 		return
 	}
-	for _, r := range written {
-		a.unwritten.remove(r)
-	}
+	a.unwritten.removeAll(written)
 	if a.gone && a.unwritten.empty() {
 		g.forget(a)
 	}

@@ -12,7 +12,8 @@ import (
 // receiver is a connection as a group's loop sees it. Its functions are called
 // on the group's goroutine, must not block, and must not keep the slice.
 type receiver struct {
-	deliver func([]queue.Delivery)
+	// deliver's round is the doubt's when they came: see doubt.
+	deliver func(deliveries []queue.Delivery, round uint32)
 	// cancelled tells that the consumer's queue is gone (basic.cancel).
 	cancelled func(queue.ConsumerID)
 	// pending is owned by the group's loop.
@@ -23,6 +24,7 @@ type receiver struct {
 type getReply struct {
 	found     bool
 	delivery  queue.Delivery
+	round     uint32 // the doubt's, when it came
 	remaining uint64
 	err       error
 	// written is set when the message was got without ack: to be called once
@@ -86,4 +88,5 @@ type core interface {
 //	deadLetter(h queue.HolderID, q *topology.Queue, ranges []entry.Range, done func())
 //	      the same for what the holder rejected and q dead-letters; no op follows.
 //	      done is called when it has been dead-lettered, or the broker stops
+//	judge(c claim, message entry.MessageID, came, round uint32) verdict   whose a delivery is that came before a stop
 //	closeHolder(h queue.HolderID, done func())                  detaches consumers and requeues all that the holder has

@@ -46,6 +46,8 @@ type Broker struct {
 	// gateways are the ways to all groups; fixed from Start on.
 	gateways map[entry.GroupID]*gateway
 	members  *members
+	// doubt is nil for a broker alone.
+	doubt *doubt
 	// cluster is nil for a broker alone; elections are of the durable groups.
 	cluster   *cluster
 	elections map[entry.GroupID]*election

@@ -110,7 +110,7 @@ func (b *Broker) openCluster() error {
 	if c.catchup, err = newCatchup(c); err != nil {
 		return err
 	}
-	b.cluster = c
+	b.cluster, b.doubt = c, newDoubt(time.Now)
 	return nil
 }
 
@@ -154,6 +154,7 @@ func (c *cluster) run() {
 	for {
 		select {
 		case <-ticker.C:
+			c.broker.doubt.beat()
 			c.beat()
 			c.refuseAgain()
 			c.tellStrangers()

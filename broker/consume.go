@@ -35,11 +35,12 @@ type subscriber struct {
 	written func()
 
 	// link is the credit it was attached with. The rest is the writer's:
-	// deliveries written since the last credit, which those are without acks, and
-	// whether it is in its list.
+	// deliveries written since the last credit, which those are without acks,
+	// how many wait because they are doubtful, and whether it is in its list.
 	link       int
 	uncredited int
 	unsettled  []entry.Range
+	waiting    int
 	listed     bool
 }
 
@@ -246,7 +247,7 @@ func (s *subscriber) answer(r getReply) {
 	defer o.mu.Unlock()
 	o.putDelivery(delivery{
 		to: s, message: d.Message, ref: d.Ref, deliveries: d.Deliveries, redelivered: d.Redelivered,
-		remaining: uint32(min(r.remaining, 1<<32-1)),
+		remaining: uint32(min(r.remaining, 1<<32-1)), round: r.round,
 	})
 }
 

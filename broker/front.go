@@ -17,6 +17,7 @@ import (
 
 // frontConfig is what the AMQP front has to be told.
 type frontConfig struct {
+	doubt            *doubt // nil for a broker alone
 	name, version    string
 	copies           int    // of a queue, this broker's included
 	ackQuorum        string // of queues without one; "" for the majority

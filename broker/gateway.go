@@ -31,6 +31,10 @@ type gateway struct {
 	// ended and timeout: see publishTimeout.
 	timeout time.Duration
 	now     func() time.Time
+	// doubt says whether this broker was stopped; judged is called when what it
+	// had then is doubtful no more.
+	doubt  *doubt
+	judged func()
 
 	mu struct {
 		sync.Mutex
@@ -46,7 +50,10 @@ type gateway struct {
 		asked             time.Time // when Hello was sent
 		greetings         uint64    // numbers Hello
 		patience          time.Duration
-		err               error // set when the broker stops
+		// round is that of doubt when it greeted; judgment what the leaders said.
+		round    uint32
+		judgment judgment
+		err      error // set when the broker stops
 
 		seq         uint64
 		unconfirmed []*underway // by seq, nil where ended; the first one's seq is base

@@ -83,9 +83,7 @@ func (w *gateway) credit(id queue.ConsumerID, n int, written []entry.Range) {
 
 // wrote settles what was written for a consumer without acks. Called with mu held.
 func (w *gateway) wrote(f *follower, written []entry.Range) {
-	for _, r := range written {
-		f.unwritten.remove(r)
-	}
+	f.unwritten.removeAll(written)
 	if f.gone && f.unwritten.empty() {
 		delete(w.mu.consumers, f.ID)
 	}
@@ -160,9 +158,8 @@ func (w *gateway) get(q entry.QueueID, h queue.HolderID, noAck bool, done func(g
 			return
 		}
 		d := m.deliveries[0]
-		reply := getReply{found: true, delivery: d, remaining: m.n}
+		reply := getReply{found: true, delivery: d, round: m.round, remaining: m.n}
 		w.mu.Lock()
-		w.hold(&d, true)
 		w.mu.enclosed.put(m)
 		w.mu.Unlock()
 		if noAck {

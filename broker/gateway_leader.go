@@ -64,8 +64,9 @@ func (w *gateway) again(name string) {
 func (w *gateway) tick() {
 	w.mu.Lock()
 	now := w.now()
-	if w.mu.err == nil && w.mu.leader != "" && !w.mu.accepted && now.Sub(w.mu.asked) >= w.mu.patience {
-		if w.mu.greeted {
+	stopped := w.doubt.round() != w.mu.round
+	if w.mu.err == nil && w.mu.leader != "" && (stopped || !w.mu.accepted && now.Sub(w.mu.asked) >= w.mu.patience) {
+		if w.mu.greeted && !stopped {
 			w.mu.patience = min(2*w.mu.patience, maxHelloPatience)
 		}
 		w.greet()
@@ -107,6 +108,7 @@ func (w *gateway) greet() {
 	}
 	w.mu.greeted = true
 	w.mu.greetings++
+	w.mu.round = w.doubt.round() // Before what is held is told.
 	w.toLeader(&wireMessage{kind: wireHello, session: w.session, seq: w.mu.greetings})
 	w.tellHeld()
 	for _, u := range w.mu.unconfirmed {
@@ -115,7 +117,7 @@ func (w *gateway) greet() {
 			w.sendSubmission(u.submission, nil) // What is held was told without these.
 		}
 	}
-	w.toLeader(&wireMessage{kind: wireAttached})
+	w.toLeader(&wireMessage{kind: wireAttached, seq: w.mu.greetings, n: flagBits(!w.mu.judgment.knows(w.mu.round))})
 	order := w.mu.order
 	w.mu.order = nil
 	for _, n := range order {
@@ -198,9 +200,18 @@ func (w *gateway) receive(from string, m *wireMessage) {
 	case wireRefused:
 		w.mu.greeted, w.mu.accepted = false, false
 		w.mu.Unlock()
+	case wireTaken:
+		w.taken(m)
+		w.mu.Unlock()
+	case wireAttached:
+		doubtful := !w.mu.judgment.knows(w.mu.round)
+		w.mu.judgment.end(w.mu.round)
+		w.mu.Unlock()
+		if doubtful {
+			w.judged()
+		}
 	case wireReply:
-		c := w.mu.calls[m.call]
-		delete(w.mu.calls, m.call)
+		c := w.answered(m)
 		w.mu.Unlock()
 		if c != nil {
 			c.answer(m)
@@ -226,6 +237,21 @@ func (w *gateway) receive(from string, m *wireMessage) {
 	default:
 		w.mu.Unlock()
 	}
+}
+
+// answered returns the call that is answered, nil if it was taken back. Called with
+// mu held.
+func (w *gateway) answered(m *wireMessage) *gatewayCall {
+	c := w.mu.calls[m.call]
+	delete(w.mu.calls, m.call)
+	if c != nil && c.message.kind == wireGet {
+		// Before anything can be told of what is held.
+		m.round = w.mu.round
+		for i := range m.deliveries {
+			w.hold(&m.deliveries[i], true)
+		}
+	}
+	return c
 }
 
 // deliver passes deliveries on to their connections. Called with mu held, which
@@ -255,10 +281,11 @@ func (w *gateway) deliver(m *wireMessage) {
 			parts = append(parts, part{f.to, i, i + 1})
 		}
 	}
+	round := w.mu.round
 	w.mu.Unlock()
 	for _, p := range parts {
 		if p.to != nil {
-			p.to.deliver(m.deliveries[p.start:p.end])
+			p.to.deliver(m.deliveries[p.start:p.end], round)
 		}
 	}
 }

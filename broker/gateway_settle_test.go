@@ -74,7 +74,7 @@ func TestWhatADyingBrokerAckedIsSettledOrGivenOutAgain(t *testing.T) {
 		s.gateway.submit(&submission{ops: queue.AppendCreate(takeOps(), q, queue.Settings{})})
 		ops := queue.AppendEnqueue(takeOps(), []entry.QueueID{q}, 1)
 		s.gateway.submit(&submission{ops: append(ops, 'x')})
-		to := &receiver{deliver: func(list []queue.Delivery) { s.got = append(s.got, list...) }}
+		to := &receiver{deliver: func(list []queue.Delivery, _ uint32) { s.got = append(s.got, list...) }}
 		s.gateway.attach(queue.Consumer{ID: 1, Holder: holder, Queue: q, Link: 10}, to, func(error) {})
 		s.arrive(len(s.sent))
 		if len(s.got) != 1 {

@@ -186,7 +186,7 @@ func (g *group) turn() {
 			g.expire()
 		}
 		for _, to := range g.fresh {
-			to.deliver(to.pending)
+			to.deliver(to.pending, 0)
 			clear(to.pending)
 			to.pending = to.pending[:0]
 		}

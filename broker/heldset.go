@@ -69,6 +69,13 @@ func (s *heldSet) remove(r entry.Range) {
 	}
 }
 
+// removeAll takes the ids of ranges out.
+func (s *heldSet) removeAll(ranges []entry.Range) {
+	for _, r := range ranges {
+		s.remove(r)
+	}
+}
+
 // cut takes r, which overlaps the range at a place, out of that range, and
 // returns the place to go on at.
 func (s *heldSet) cut(at int, r entry.Range) int {

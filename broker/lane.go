@@ -27,6 +27,7 @@ type queueGroup interface {
 	get(entry.QueueID, queue.HolderID, bool, func(getReply))
 	deadLetter(queue.HolderID, *topology.Queue, []entry.Range, func())
 	closeHolder(queue.HolderID, func())
+	judge(c claim, message entry.MessageID, came, round uint32) verdict
 }
 
 // lane is a connection's way to one queue group: the ops that wait to be
@@ -256,7 +257,7 @@ func (f *flight) land(o outcome) {
 }
 
 // deliver takes deliveries from the group. Called on the group's goroutine.
-func (l *lane) deliver(deliveries []queue.Delivery) {
+func (l *lane) deliver(deliveries []queue.Delivery, round uint32) {
 	c := l.conn
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
@@ -269,7 +270,7 @@ func (l *lane) deliver(deliveries []queue.Delivery) {
 			}
 		}
 		next := delivery{
-			to: to, message: d.Message, ref: d.Ref, deliveries: d.Deliveries, redelivered: d.Redelivered,
+			to: to, message: d.Message, ref: d.Ref, deliveries: d.Deliveries, redelivered: d.Redelivered, round: round,
 		}
 		if to.noAck || to.channel.shared.Load() == 0 {
 			c.out.putDelivery(next)

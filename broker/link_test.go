@@ -49,7 +49,7 @@ func newLeaderUnderTest(t *testing.T, names ...string) *leaderUnderTest {
 	u.run()
 	for i, name := range names {
 		p := &peerUnderTest{leader: u, name: name, holder: queue.HolderID(10 * (i + 1))}
-		p.to.deliver = func(deliveries []queue.Delivery) {
+		p.to.deliver = func(deliveries []queue.Delivery, _ uint32) {
 			for _, d := range deliveries {
 				p.take(d)
 			}

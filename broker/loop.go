@@ -13,9 +13,6 @@ import (
 
 const (
 	tickInterval = 50 * time.Millisecond
-	// standstill is how long a loop, which ticks more often, stands still when
-	// others may have elected a leader meanwhile: raft's election timeout.
-	standstill = time.Second
 	// maxBatchBytes bounds one entry, unless a single submission is larger. A
 	// cold read of one message reads its whole entry, so larger is not better.
 	maxBatchBytes = 512 << 10
@@ -45,7 +42,7 @@ type orderer interface {
 	advance(apply func(term, index uint64, payload []byte) error) (more bool, err error)
 	completed(replicate.Completion)
 	tick()
-	// paused is told that the loop stood still for longer than an election
+	// paused is told that the loop stood still for longer than raft's election
 	// timeout, before anything that waited meanwhile.
 	paused()
 	inFlight() int
@@ -102,6 +99,9 @@ type loop struct {
 	done chan struct{}
 	// leading is closed when the loop has led for the first time.
 	leading chan struct{}
+	// doubts says that others may lead without this broker's knowledge, once it
+	// has been stopped for a while.
+	doubts bool
 	// timeout is for how long a committed submission may wait for more disks; 0
 	// for no limit.
 	timeout time.Duration
@@ -114,7 +114,8 @@ type loop struct {
 	sentHead         int
 	early            int // sent[:early] are confirmed or wait for their commit
 	late             lateQueues
-	looked           time.Time // when it was last seen not to stand still
+	looked           time.Time   // when it was last seen not to stand still
+	proof            *submission // since it stood still: until it is committed, another may lead
 	ownSeq           uint64
 	spareBatch       []byte
 	term             uint64 // in which this broker leads; 0 for none
@@ -224,19 +225,6 @@ func (l *loop) stop() {
 	<-l.done
 }
 
-// stoodStill reports whether the loop stood still until now for so long that
-// this broker may be deposed without knowing, as after a SIGSTOP: then what waits
-// is older than it looks.
-func (l *loop) stoodStill(now time.Time) bool {
-	still := !l.looked.IsZero() && now.Sub(l.looked) > standstill
-	if still {
-		l.logger.Warn("the group stood still", "group", l.name, "for", now.Sub(l.looked))
-		l.order.paused()
-	}
-	l.looked = now
-	return still
-}
-
 // round does all that is waiting once, and reports whether more may wait.
 func (l *loop) round() bool {
 	l.stoodStill(l.now())
@@ -285,7 +273,7 @@ func (l *loop) see() {
 		return
 	}
 	if l.term != 0 {
-		l.term = 0
+		l.term, l.proof = 0, nil
 		l.refuseSent(errNotLeader)
 		l.refusePending(errNotLeader)
 		l.machine.follow()
@@ -432,7 +420,7 @@ func (l *loop) settle(session entry.SessionID, seq, index uint64, o outcome) {
 // confirm tells of what its quorum holds for: weak ones before their commit,
 // strong ones after.
 func (l *loop) confirm() {
-	for l.early < len(l.sent) {
+	for l.early < len(l.sent) && l.proof == nil {
 		next := l.sent[l.early]
 		if next.submission.weak {
 			if l.order.confirmed(next.submission.quorum) < next.index {

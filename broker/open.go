@@ -53,6 +53,7 @@ func restore[T any](l *log.Log, g entry.GroupID, fresh func() T, read func(io.Re
 
 // join makes a durable group's raft node, and the keeper of its checkpoints.
 func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from origin) (*replicate.Node, *keeper, error) {
+	l.doubts = b.cluster != nil
 	config := replicate.Config{
 		Group: g, ID: b.members.id, Voters: b.members.voters(g), Members: from.members, Log: entries, Notify: l.notify,
 		Applied: from.at, RingBytes: ringBytes, Logger: b.logger,
@@ -92,7 +93,7 @@ func (b *Broker) join(l *loop, g entry.GroupID, entries replicate.Log, from orig
 func (b *Broker) openGateways() {
 	open := func(id entry.GroupID, voters int) {
 		w := newGateway(id, b.session, voters, b.logger)
-		w.timeout = b.config.PublishTimeout
+		w.timeout, w.doubt, w.judged = b.config.PublishTimeout, b.doubt, b.judged
 		w.port = func(name string) func(*wireMessage) bool { return b.port(w, name) }
 		w.room = func(name string, size int) bool {
 			return name == b.config.Name || b.cluster == nil || b.cluster.room(name, size)
@@ -302,12 +303,21 @@ func (b *Broker) tend() {
 	for {
 		select {
 		case <-ticker.C:
-			for _, w := range b.gateways {
-				w.tick()
-			}
+		case <-b.doubt.stopped():
+			b.logger.Warn("the broker stood still: its deliveries wait until their leaders have been asked")
 		case <-b.context.Done():
 			return
 		}
+		for _, w := range b.gateways {
+			w.tick()
+		}
+	}
+}
+
+// judged has connections look again at deliveries that were doubtful.
+func (b *Broker) judged() {
+	if b.ready.Load() {
+		b.front.connections.judged()
 	}
 }
 

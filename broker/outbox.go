@@ -26,6 +26,7 @@ type delivery struct {
 	ref         entry.Ref
 	deliveries  uint32 // how often the message was returned before
 	remaining   uint32 // messages left in the queue; basic.get only
+	round       uint32 // of doubt, when it came
 	redelivered bool
 }
 
@@ -78,6 +79,7 @@ type outbox struct {
 		published bool   // the client has published: it can be blocked
 		canBlock  bool   // the client understands connection.blocked
 		told      bool   // connection.blocked was sent
+		judged    bool   // the writer is to look at what was doubtful
 		ending    bool   // the writer ends when all is written
 		dead      bool   // nothing can be written any more
 	}
@@ -179,7 +181,7 @@ func (o *outbox) take(last batch) (batch, bool) {
 	defer o.mu.Unlock()
 	o.mu.unwritten = 0
 	o.room.Broadcast()
-	for len(o.mu.next.order) == 0 && len(o.mu.confirms) == 0 && !o.mu.dead {
+	for len(o.mu.next.order) == 0 && len(o.mu.confirms) == 0 && !o.mu.dead && !o.mu.judged {
 		if o.mu.ending {
 			return batch{}, false
 		}
@@ -190,6 +192,7 @@ func (o *outbox) take(last batch) (batch, bool) {
 	if o.mu.dead {
 		return batch{}, false
 	}
+	o.mu.judged = false
 	for _, c := range o.mu.confirms {
 		c.listed = false
 		before := len(o.mu.next.control)
@@ -204,6 +207,14 @@ func (o *outbox) take(last batch) (batch, bool) {
 	o.mu.next = last
 	o.mu.unwritten = len(taken.control)
 	return taken, true
+}
+
+// judged has the writer look at what was doubtful.
+func (o *outbox) judged() {
+	o.mu.Lock()
+	o.mu.judged = true
+	o.ready.Signal()
+	o.mu.Unlock()
 }
 
 // end lets the writer write what is queued and then end. What comes later is

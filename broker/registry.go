@@ -49,6 +49,13 @@ func (r *registry) remove(c *conn) {
 	delete(r.mu.open, c)
 }
 
+// judged has the writers of all connections look at what was doubtful.
+func (r *registry) judged() {
+	for _, c := range r.list() {
+		c.out.judged()
+	}
+}
+
 // count is the number of open connections.
 func (r *registry) count() int {
 	r.mu.Lock()

@@ -85,24 +85,51 @@ func (g *group) recalled(a, was *attendant) {
 func (g *group) join(v *guest, m *wireMessage) error {
 	c, r := g.consumers[m.consumer.ID], v.recalled[m.consumer.Holder]
 	if r == nil {
-		return g.attach(m.consumer, &v.receiver, int(m.n), m.ranges)
+		return g.attach(v, m.consumer, int(m.n), m.ranges, heldSet{})
 	}
 	r.consumers[m.consumer.ID] = struct{}{}
+	var unwritten heldSet
 	switch {
 	case c != nil && !c.gone:
 		g.dispatcher.Rejoin(c.ID, uint32(m.n))
-		g.dispatcher.Adopt(c.ID, c.Holder, c.Queue, m.ranges)
+		g.adopt(v, c.ID, c.Holder, c.Queue, m.ranges)
 		return nil
 	case c != nil: // It is to be detached again: its gateway did not hear that it was.
 		g.forget(c)
+		unwritten = c.unwritten
 	}
-	err := g.attach(m.consumer, &v.receiver, int(m.n), m.ranges)
-	if err == nil && c != nil {
-		for _, each := range c.unwritten.list() {
-			g.consumers[c.ID].unwritten.addAll(each)
+	return g.attach(v, m.consumer, int(m.n), m.ranges, unwritten)
+}
+
+// adopt takes what a gateway tells that a holder has, and returns what of it the
+// holder has not: it is gone, or another's. The gateway is told so.
+func (g *group) adopt(v *guest, id queue.ConsumerID, h queue.HolderID, q entry.QueueID, held []entry.Range) (refused []entry.Range) {
+	if len(held) == 0 {
+		return nil
+	}
+	refused = g.dispatcher.Adopt(id, h, q, held)
+	if len(refused) == 0 {
+		return nil
+	}
+	// What is in limbo may be its own: rejected, or given without ack.
+	kept := &heldSet{}
+	for _, r := range refused {
+		kept.addAll(r)
+	}
+	for _, x := range g.dying {
+		if x.queue.ID == q {
+			kept.removeAll(x.ranges)
 		}
 	}
-	return err
+	for _, c := range g.holders[h] {
+		if c.NoAck && c.Queue == q {
+			kept.removeAll(c.unwritten.list())
+		}
+	}
+	if refused = kept.list(); len(refused) > 0 {
+		v.attendant.taken = append(v.attendant.taken, &wireMessage{kind: wireTaken, holder: h, queue: q, ranges: refused})
+	}
+	return refused
 }
 
 // recovered gives a gateway again what was lost on the way to it, and then what
@@ -136,7 +163,7 @@ func (g *group) recovered(a *attendant) {
 		again = g.sendUnwritten(again, h, recalled[h])
 	}
 	if len(again) > 0 {
-		v.receiver.deliver(again)
+		g.send(v.attendant, again)
 	}
 }
 
@@ -147,9 +174,7 @@ func (g *group) recollect(h queue.HolderID, r *recall) {
 		case c.gone:
 			if lost := r.lost(c.Queue, &c.unwritten); len(lost) > 0 {
 				g.own = queue.AppendReturn(g.own, c.Queue, lost)
-				for _, each := range lost {
-					c.unwritten.remove(each)
-				}
+				c.unwritten.removeAll(lost)
 			}
 			if c.unwritten.empty() {
 				g.forget(c)

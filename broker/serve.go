@@ -8,7 +8,7 @@ func (b *Broker) startFront() {
 		name: b.config.Name, version: Version, copies: b.members.copies, ackQuorum: b.config.AckQuorum,
 		maxMessageSize: b.config.MaxMessageSize,
 		channelMax:     uint16(b.config.ChannelMax), frameMax: uint32(b.config.FrameMax),
-		heartbeat: b.config.Heartbeat, logger: b.logger,
+		heartbeat: b.config.Heartbeat, logger: b.logger, doubt: b.doubt,
 	})
 	for _, l := range []net.Listener{b.amqpListener, b.amqpsListener} {
 		if l == nil {

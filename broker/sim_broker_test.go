@@ -49,7 +49,7 @@ type simProcess struct {
 	last       map[string]time.Duration // when they were heard
 
 	paused, stopping, ready, dead bool
-	since                         time.Duration // when it was paused
+	since, went                   time.Duration // when it was last paused, and went on
 	stalled                       []func()      // what happens once it is no longer paused
 	resumed                       chan struct{} // closed then
 	// files are the checkpoints that are being written.
@@ -82,6 +82,12 @@ func (s *simulation) died(name string) bool {
 	return b.process == nil || s.now-b.process.started < 2*simSilence
 }
 
+// stood reports whether a broker's process stands still, or did lately.
+func (s *simulation) stood(name string) bool {
+	p := s.broker(name).process
+	return p != nil && (p.paused || p.went > 0 && s.now-p.went < 2*simSilence)
+}
+
 // open wires a broker as Start does, with what is played in the place of what is not.
 func (p *simProcess) open() error {
 	s := p.s
@@ -101,7 +107,7 @@ func (p *simProcess) open() error {
 	b.deadLetters = newDeadLetters(b)
 	p.broker = b
 	b.members = newMembers(b.config, 0)
-	b.cluster = newCluster(b)
+	b.cluster, b.doubt = newCluster(b), newDoubt(time.Now)
 	b.cluster.jitter = s.random.Float64
 	for _, other := range s.brokers {
 		b.cluster.mu.known[other.name] = uint64(other.incarnation)

@@ -141,7 +141,7 @@ type simChannel struct {
 	holder    queue.HolderID
 	consumers []*simConsumer
 	receiver  receiver
-	unwritten []queue.Delivery
+	unwritten []simDelivery
 	writing   bool
 	calls     int
 	settling  int
@@ -149,6 +149,27 @@ type simChannel struct {
 	drains    bool
 	closed    bool
 	order     map[string]simPlace
+}
+
+// simDelivery is a delivery on its way to a client.
+type simDelivery struct {
+	queue.Delivery
+	term  uint64
+	round uint32
+}
+
+// judge is what the connection's writer asks before it writes.
+func (ch *simChannel) judge(d *simDelivery) verdict {
+	now := ch.p.broker.doubt.round()
+	if d.round == now {
+		return ours
+	}
+	v := ch.p.gateway().judge(claim{ch.holder, d.Queue}, d.Message, d.round, now)
+	if v == others {
+		ch.p.s.counts.overtaken++
+		ch.p.s.tell("%s drops %d/%d", ch, d.Queue, d.Message)
+	}
+	return v
 }
 
 type simConsumer struct {
@@ -220,7 +241,7 @@ func (ch *simChannel) consume(q entry.QueueID, noAck bool) {
 }
 
 // deliver takes deliveries, as a lane does.
-func (ch *simChannel) deliver(deliveries []queue.Delivery) {
+func (ch *simChannel) deliver(deliveries []queue.Delivery, round uint32) {
 	s := ch.p.s
 	for _, d := range deliveries {
 		if ch.closed {
@@ -230,8 +251,7 @@ func (ch *simChannel) deliver(deliveries []queue.Delivery) {
 		if i < 0 || !ch.consumers[i].attached || ch.consumers[i].cancelled {
 			s.fatalf("%s gets %d/%d for consumer %d, which it has not", ch, d.Queue, d.Message, d.Consumer)
 		}
-		s.model.delivered(ch, d, ch.p.gateway().mu.term)
-		ch.unwritten = append(ch.unwritten, d)
+		ch.unwritten = append(ch.unwritten, simDelivery{d, ch.p.gateway().mu.term, round})
 	}
 	ch.write()
 }
@@ -250,30 +270,39 @@ func (ch *simChannel) write() {
 		n := 1 + ch.p.s.random.IntN(len(ch.unwritten))
 		for n > 0 && len(ch.unwritten) > 0 && ch.readable(ch.unwritten[0]) {
 			d := ch.unwritten[0]
+			v := ch.judge(&d)
+			if v == doubtful {
+				break
+			}
 			ch.unwritten = ch.unwritten[1:]
 			n--
-			ch.written(d)
+			if v == ours {
+				ch.written(d)
+			} else if !d.NoAck {
+				ch.p.gateway().credit(d.Consumer, 1, nil)
+			}
 		}
 		ch.write()
 	})
 }
 
 // readable reports whether the entry of a delivery is here.
-func (ch *simChannel) readable(d queue.Delivery) bool {
+func (ch *simChannel) readable(d simDelivery) bool {
 	return ch.p.group.applied.Load() >= d.Ref.Index
 }
 
 // written is what happens when a delivery is in the socket.
-func (ch *simChannel) written(d queue.Delivery) {
-	ch.check(d)
+func (ch *simChannel) written(d simDelivery) {
+	ch.p.s.model.delivered(ch, d)
+	ch.check(d.Delivery)
 	if d.NoAck {
-		ch.p.s.model.acked(d)
+		ch.p.s.model.acked(d.Delivery)
 		ch.p.s.model.letGo(ch, d.Queue, d.Message)
 		ch.p.gateway().credit(d.Consumer, 1, []entry.Range{{First: d.Message, Last: d.Message}})
 		return
 	}
 	ch.p.gateway().credit(d.Consumer, 1, nil)
-	ch.process(d)
+	ch.process(d.Delivery)
 }
 
 // check reads the body.
@@ -367,28 +396,32 @@ func (ch *simChannel) get() {
 		if ch.closed {
 			return // Its holder gives it back.
 		}
-		d := r.delivery
+		d := simDelivery{r.delivery, ch.p.gateway().mu.term, r.round}
 		d.NoAck = noAck
-		s.model.delivered(ch, d, ch.p.gateway().mu.term)
 		ch.unacked++
 		var write func()
 		write = func() {
 			if ch.closed {
 				return
 			}
-			if !ch.readable(d) {
+			v := ch.judge(&d)
+			if v == doubtful || !ch.readable(d) {
 				ch.p.later(time.Millisecond, write)
 				return
 			}
 			ch.unacked--
-			ch.check(d)
+			if v == others {
+				return
+			}
+			s.model.delivered(ch, d)
+			ch.check(d.Delivery)
 			if r.written != nil {
-				s.model.acked(d)
+				s.model.acked(d.Delivery)
 				s.model.letGo(ch, d.Queue, d.Message)
 				r.written()
 				return
 			}
-			ch.process(d)
+			ch.process(d.Delivery)
 		}
 		ch.p.later(s.between(0, time.Millisecond), write)
 	})

@@ -32,6 +32,7 @@ func (b *simBroker) start() {
 	})
 	p.every(elect.BeatInterval, func() {
 		p.broker.cluster.beat()
+		p.broker.doubt.beat()
 		p.broker.cluster.refuseAgain()
 	})
 	p.every(simHelloInterval, p.backbone.hello)
@@ -83,7 +84,7 @@ func (b *simBroker) end() {
 	s, p := b.s, b.process
 	p.die()
 	b.process = nil
-	b.disturbed = s.now
+	b.disturbed, s.bumpy = s.now, s.now
 	for _, c := range s.clients {
 		if c.on() == p {
 			c.died()
@@ -113,7 +114,7 @@ func (p *simProcess) pause(d time.Duration) {
 	p.s.tell("pause %s for %v", p.of.name, d)
 	p.s.counts.pauses++
 	p.paused, p.since, p.resumed = true, p.s.now, make(chan struct{})
-	p.s.troubled = p.s.now + d
+	p.s.paused = p.s.now + d
 	p.of.disturbed = p.s.now
 	p.s.after(d, func() { p.resume(d) })
 }
@@ -123,7 +124,7 @@ func (p *simProcess) resume(d time.Duration) {
 		return
 	}
 	p.s.tell("resume %s", p.of.name)
-	p.paused = false
+	p.paused, p.went = false, p.s.now
 	close(p.resumed)
 	p.of.disturbed = p.s.now
 	stalled := p.stalled
@@ -171,7 +172,7 @@ func (p *simProcess) stop() {
 	s, b := p.s, p.broker
 	s.tell("stop %s", p.of.name)
 	s.counts.stops++
-	p.stopping = true
+	p.stopping, s.bumpy = true, s.now
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 		defer cancel()

@@ -251,8 +251,8 @@ func (m *simModel) applied(p *simProcess, index uint64) {
 }
 
 // delivered is told that a channel has got a message.
-func (m *simModel) delivered(ch *simChannel, d queue.Delivery, term uint64) {
-	s := m.s
+func (m *simModel) delivered(ch *simChannel, d simDelivery) {
+	s, term := m.s, d.term
 	message := m.queues[d.Queue].messages[d.Message]
 	if message == nil {
 		s.fatalf("%s gets message %d/%d, which is not there", ch, d.Queue, d.Message)
@@ -261,7 +261,8 @@ func (m *simModel) delivered(ch *simChannel, d queue.Delivery, term uint64) {
 	if d.Redelivered {
 		s.counts.redelivered++
 	}
-	stale := term < m.newest
+	// Of a leader that was deposed, unless whoever leads was asked since.
+	stale := term < m.newest && d.round == ch.p.broker.doubt.round()
 	s.tell("%s gets %d/%d %s redelivered %v in term %d", ch, d.Queue, d.Message, message.content, d.Redelivered, term)
 	excused := stale || message.given > 0 && s.troubled+simExcuse >= message.first
 	for _, h := range message.holds {
@@ -290,12 +291,12 @@ func (m *simModel) delivered(ch *simChannel, d queue.Delivery, term uint64) {
 	message.term = term
 	message.seen = message.seen || !d.NoAck
 	message.holds = append(message.holds, simHold{ch, term, s.now})
-	m.ordered(ch, message, d)
+	m.ordered(ch, message, d.Delivery)
 }
 
 // ordered expects first deliveries of one publisher to one consumer in order.
 func (m *simModel) ordered(ch *simChannel, message *simMessage, d queue.Delivery) {
-	if d.Redelivered || message.given > 1 || m.s.isDead(d.Queue) || m.s.troubled+simExcuse >= m.s.now {
+	if d.Redelivered || message.given > 1 || m.s.isDead(d.Queue) || max(m.s.troubled, m.s.paused)+simExcuse >= m.s.now {
 		return
 	}
 	publisher, number, _ := strings.Cut(message.content, "/")
@@ -304,7 +305,8 @@ func (m *simModel) ordered(ch *simChannel, message *simMessage, d queue.Delivery
 	}
 	n, _ := strconv.ParseUint(number, 10, 64)
 	key := fmt.Sprint(d.Consumer, d.Queue, publisher)
-	// What was lost on the way from one leader, the next one gives to anybody.
+	// What was lost on the way from one leader, or was with a broker that goes, the
+	// next one gives to anybody.
 	last := ch.order[key]
 	if bumpy := last.term != message.term && m.s.bumpy+simExcuse >= m.s.now; n < last.n && d.Consumer != 0 && !bumpy {
 		m.s.fatalf("%s gets %s of queue %d behind %d", ch, message.content, d.Queue, last.n)

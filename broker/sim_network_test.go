@@ -172,9 +172,19 @@ func (b *simBackbone) bump(name string) {
 
 // disturb notes that one broker lost another.
 func (b *simBackbone) disturb(name string) {
-	b.s.broker(name).disturbed = b.s.now
-	if !b.s.died(name) { // else who lives is not to blame
-		b.p.of.disturbed, b.s.troubled = b.s.now, b.s.now
+	// Who lives, and did not stand still, is not to blame.
+	there, here := b.s.stood(name), b.s.stood(b.p.of.name)
+	if there || !here {
+		b.s.broker(name).disturbed = b.s.now
+	}
+	if here || !there && !b.s.died(name) {
+		b.p.of.disturbed = b.s.now
+	}
+	switch {
+	case here || there:
+		b.s.paused = b.s.now
+	case !b.s.died(name):
+		b.s.troubled = b.s.now
 	}
 }
 

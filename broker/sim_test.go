@@ -75,10 +75,10 @@ type simulation struct {
 	// calm says that nothing bad happens any more, ending that clients begin
 	// nothing new.
 	calm, ending, populated, over bool
-	// troubled is when living brokers last lost one another, or one of them
-	// stood still: then what one holds may be given to another, marked.
-	troubled time.Duration
-	// bumpy is when a link last lost something.
+	// troubled is when living brokers last lost one another: then what one holds
+	// may be given to another, marked. paused is when one of them last stood still.
+	troubled, paused time.Duration
+	// bumpy is when a link last lost something, or a broker went.
 	bumpy time.Duration
 
 	publishers, channels uint64 // number them
@@ -93,10 +93,10 @@ type simulation struct {
 
 // simCounts tells what a run was made of.
 type simCounts struct {
-	steps, published, confirmed, refused, delivered, acked, redelivered, excused, got  int
-	repeated, dropped                                                                  int // copies that producers published, and that were not enqueued
-	checkpoints, installed, unclean, forgotten, dead                                   int
-	crashes, pauses, cuts, stops, transfers, leaders, full, lost, stalls, breaks, torn int
+	steps, published, confirmed, refused, delivered, acked, redelivered, excused, got, overtaken int
+	repeated, dropped                                                                            int // copies that producers published, and that were not enqueued
+	checkpoints, installed, unclean, forgotten, dead                                             int
+	crashes, pauses, cuts, stops, transfers, leaders, full, lost, stalls, breaks, torn           int
 }
 
 // simStart is the instant at which virtual time begins, as in every bubble.
@@ -150,6 +150,7 @@ func newSimulation(t testing.TB, seed uint64, plan simPlan) *simulation {
 	seedRaft(t, seed)
 	s := &simulation{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), history: fnv.New64a()}
 	s.plan = plan
+	s.troubled, s.paused, s.bumpy = -time.Hour, -time.Hour, -time.Hour
 	s.logger = slog.New(slog.DiscardHandler)
 	if *simLogs {
 		s.logger = slog.New(slog.NewTextHandler(simLogWriter{s}, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -18,7 +18,7 @@ const (
 	wireHello      wireKind = iota + 1 // the gateway begins, with its session; leader: it may
 	wireAttach                         // call: consumer, and what it holds from before
 	wireHold                           // holder and queue hold these from before, by get
-	wireAttached                       // all that was before is told; leader: all that is to be resent is there
+	wireAttached                       // all that was before is told, in greeting seq, n is 1 if it was doubtful; leader: it has judged that
 	wireSubmit                         // seq, quorum, ops; settled are the messages that those are about
 	wireCredit                         // consumer, n
 	wireLimit                          // holder, n
@@ -32,6 +32,7 @@ const (
 	wireFetch                          // call: numbers are index, offset and size of bodies; any broker that has the group
 	wireTransfer                       // call: text is the broker that is to lead
 
+	wireTaken     // leader: of what was told, others have these of a holder and queue, or nobody
 	wireDone      // leader: the ends of submissions
 	wireDeliver   // leader: deliveries
 	wireCancelled // leader: the consumer's queue is gone
@@ -91,6 +92,8 @@ type wireMessage struct {
 	deliveries []queue.Delivery
 	bodies     [][]byte // of the deliveries, where the gateway has no copy of the group
 
+	// round is when it came, for the gateway that it came to: see doubt.
+	round uint32
 	// submission is the submission itself, between a gateway and a leader on
 	// the same broker.
 	submission *submission

@@ -47,10 +47,22 @@ type writer struct {
 	buffer   []byte
 	large    net.Buffers
 	credited []*subscriber // with deliveries to be credited
-	written  []func()      // to be called when the buffer is written
+	encoded  []encoded     // deliveries in the buffer
+	// round is the doubt's, as it is known: what came in an earlier one is not
+	// written before it has been judged. withheld waits for that.
+	round    uint32
+	withheld []delivery
 	// Of the batch: deliveries to consumers that ack, to those that don't,
 	// and repeated ones.
 	delivered, noAck, redelivered uint64
+}
+
+// encoded is a delivery whose frames are buffer[from:to]: none of a large one, of
+// which some is written already.
+type encoded struct {
+	delivery *delivery
+	tag      uint64
+	from, to int
 }
 
 // run writes until the outbox ends or the socket fails.
@@ -73,8 +85,12 @@ func (w *writer) run() {
 func (w *writer) write(b *batch) error {
 	pooled := writeBuffers.Get().(*[]byte)
 	w.buffer = (*pooled)[:0]
+	w.round = w.conn.front.config.doubt.round()
+	err := w.release()
 	w.contents.expect(b.deliveries)
-	err := w.stretches(b)
+	if err == nil {
+		err = w.stretches(b)
+	}
 	if err == nil {
 		err = w.flush()
 	}
@@ -85,6 +101,9 @@ func (w *writer) write(b *batch) error {
 	w.buffer = nil
 	if len(b.deliveries) > 0 {
 		w.contents.rest()
+	}
+	if cap(w.encoded) > idleDeliveries {
+		w.encoded = nil
 	}
 	w.credit()
 	w.count()
@@ -130,6 +149,9 @@ func (w *writer) delivery(d *delivery) error {
 	if !channel.isOpen() || w.conn.state.Load() != connRunning {
 		return nil // Its holder gives the message back.
 	}
+	if (d.round != w.round || to.waiting > 0) && !w.ours(d) {
+		return nil
+	}
 	content, err := w.contents.content(to.held.lane.id, d.ref)
 	switch {
 	case err != nil && !channel.isOpen():
@@ -137,39 +159,60 @@ func (w *writer) delivery(d *delivery) error {
 	case err != nil:
 		return w.unreadable(d, err)
 	}
-	var tag uint64
+	if len(content.Body) >= largeBody {
+		// What is written of it can't be withheld any more.
+		if err := w.flush(); err != nil || d.round != w.round && !w.ours(d) {
+			return err
+		}
+	}
+	e := encoded{delivery: d, from: len(w.buffer)}
 	if to.noAck {
-		tag = channel.unacked.skip()
+		e.tag = channel.unacked.skip()
 	} else {
-		tag = channel.unacked.add(to.held, d.message)
+		e.tag = channel.unacked.add(to.held, d.message)
 	}
 	if to.get {
-		w.buffer = amqp.AppendGetOk(w.buffer, channel.number, tag, d.redelivered, content.Exchange, content.RoutingKey, d.remaining)
-		if to.written != nil {
-			w.written = append(w.written, to.written)
-		}
+		w.buffer = amqp.AppendGetOk(w.buffer, channel.number, e.tag, d.redelivered, content.Exchange, content.RoutingKey, d.remaining)
 	} else {
-		w.buffer = amqp.AppendDeliver(w.buffer, channel.number, to.tag, tag, d.redelivered, content.Exchange, content.RoutingKey)
-		w.creditOne(to)
-		if to.noAck {
-			to.unsettled = entry.AppendID(to.unsettled, d.message)
-			w.noAck++
-		} else {
-			w.delivered++
-		}
-	}
-	if d.redelivered {
-		w.redelivered++
+		w.buffer = amqp.AppendDeliver(w.buffer, channel.number, to.tag, e.tag, d.redelivered, content.Exchange, content.RoutingKey)
 	}
 	properties := content.Properties
 	if d.deliveries > 0 && to.queue.Type == "quorum" {
 		properties = withDeliveryCount(properties, d.deliveries)
 	}
 	if len(content.Body) >= largeBody {
-		return w.largeContent(channel.number, properties, content.Body)
+		if err := w.largeContent(channel.number, properties, content.Body); err != nil {
+			return err
+		}
+		e.from, e.to = len(w.buffer), len(w.buffer)
+		w.encoded = append(w.encoded, e)
+		return nil
 	}
 	w.buffer = amqp.AppendContent(w.buffer, channel.number, w.conn.frameMax, properties, content.Body)
+	e.to = len(w.buffer)
+	w.encoded = append(w.encoded, e)
 	return nil
+}
+
+// wrote notes that a delivery is in the socket, or about to be.
+func (w *writer) wrote(e *encoded) {
+	d, to := e.delivery, e.delivery.to
+	if d.redelivered {
+		w.redelivered++
+	}
+	switch {
+	case to.get:
+		if to.written != nil {
+			to.written()
+		}
+		return
+	case to.noAck:
+		to.unsettled = entry.AppendID(to.unsettled, d.message)
+		w.noAck++
+	default:
+		w.delivered++
+	}
+	w.creditOne(to)
 }
 
 // unreadable handles a message whose body can't be read. Its queue may have
@@ -190,12 +233,7 @@ func (w *writer) unreadable(d *delivery, err error) error {
 		return nil
 	}
 	w.conn.log.Debug("message was deleted before it was sent", "queue", d.to.queue.Name, "message", d.message)
-	w.creditOne(d.to)
-	if channel := d.to.channel; !d.to.noAck && channel.shared.Load() > 0 {
-		w.conn.out.mu.Lock()
-		channel.window.settled(1, &w.conn.out)
-		w.conn.out.mu.Unlock()
-	}
+	w.passed(d.to)
 	return nil
 }
 
@@ -216,6 +254,10 @@ func (w *writer) flushFull() error {
 }
 
 func (w *writer) flush() error {
+	if round := w.conn.front.config.doubt.round(); round != w.round {
+		w.round = round
+		w.withhold()
+	}
 	if len(w.buffer) > 0 {
 		n, err := w.conn.socket.Write(w.buffer)
 		w.conn.sent.Add(uint64(n))
@@ -224,11 +266,11 @@ func (w *writer) flush() error {
 		}
 		w.buffer = w.buffer[:0]
 	}
-	for i, f := range w.written {
-		f()
-		w.written[i] = nil
+	for i := range w.encoded {
+		w.wrote(&w.encoded[i])
 	}
-	w.written = w.written[:0]
+	clear(w.encoded)
+	w.encoded = w.encoded[:0]
 	return nil
 }
 

@@ -274,28 +274,47 @@ func (d *Dispatcher) wake(h *holder) {
 
 // Adopt tells that a holder already has messages, from the time of another
 // leader: of a consumer that was attached again, or, if that is 0, of Get.
-// Messages that are gone or have an owner are passed over.
-func (d *Dispatcher) Adopt(id ConsumerID, h HolderID, q entry.QueueID, ranges []entry.Range) {
+// It returns those that it can't have: they are gone, in limbo, or another's.
+func (d *Dispatcher) Adopt(id ConsumerID, h HolderID, q entry.QueueID, ranges []entry.Range) (refused []entry.Range) {
 	o := d.open(q)
 	if o == nil {
-		return
+		return ranges
 	}
 	c := d.consumers[id]
 	if c == nil || c.outlet != o {
 		c = d.getter(d.holder(h), o)
 	}
+	refuse := func(first, last uint64) {
+		if n := len(refused); n > 0 && uint64(refused[n-1].Last)+1 == first {
+			refused[n-1].Last = entry.MessageID(last)
+		} else {
+			refused = append(refused, entry.Range{First: entry.MessageID(first), Last: entry.MessageID(last)})
+		}
+	}
 	for _, r := range ranges {
-		o.source.waiting.each(uint64(r.First), func(id uint64, _ record) bool {
+		next := uint64(r.First)
+		o.source.waiting.each(next, func(id uint64, _ record) bool {
 			if id > uint64(r.Last) {
 				return false
 			}
-			if _, owned := o.owners.get(id); !owned {
+			owner, owned := o.owners.get(id)
+			switch {
+			case !owned:
 				o.returned.delete(id)
 				o.owners.put(id, c.slot)
 				d.hold(c)
+			case owner == limbo || d.slots[owner-firstSlot].holder.id != h:
+				return true
 			}
+			if next < id {
+				refuse(next, id-1)
+			}
+			next = id + 1
 			return true
 		})
+		if next <= uint64(r.Last) {
+			refuse(next, uint64(r.Last))
+		}
 	}
 	if !c.willing() {
 		c.leave()
@@ -303,6 +322,7 @@ func (d *Dispatcher) Adopt(id ConsumerID, h HolderID, q entry.QueueID, ranges []
 	if o.source.expires() {
 		d.arm(o)
 	}
+	return refused
 }
 
 // getter returns the consumer that stands for a holder's Gets from a queue.

@@ -158,7 +158,9 @@ func (s *script) dispatcherStep(a args) {
 	case "detach":
 		s.d.Detach(a.consumer())
 	case "adopt":
-		s.d.Adopt(a.consumer(), a.holder(), a.queue(), a.ids("ids"))
+		if refused := s.d.Adopt(a.consumer(), a.holder(), a.queue(), a.ids("ids")); len(refused) > 0 {
+			fmt.Fprintf(&s.out, "%v refused\n", refused)
+		}
 	case "suspend":
 		s.d.Suspend(a.holder())
 	case "rejoin":

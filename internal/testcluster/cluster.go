@@ -190,6 +190,7 @@ func (c *Cluster) Pause(b *Broker) error {
 func (c *Cluster) Resume(b *Broker) error {
 	c.Timeline.Note("%s resumes", b.Name)
 	defer c.Ledger.healed(b.index)
+	c.Ledger.goesOn(b.index)
 	return b.pause(false)
 }
 

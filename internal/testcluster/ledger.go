@@ -78,9 +78,12 @@ type Ledger struct {
 	timeline *Timeline
 	mu       struct {
 		sync.Mutex
-		records  [][]record // by publisher, by seq-1
-		links    []*link
-		faults   [][]interval // by broker
+		records [][]record // by publisher, by seq-1
+		links   []*link
+		faults  [][]interval // by broker
+		// resumed is when a broker went on that had been paused, if that was its
+		// last fault; 0 else.
+		resumed  []time.Duration
 		counts   Counts
 		problems []string
 	}
@@ -119,7 +122,7 @@ func (c Counts) String() string {
 
 func newLedger(timeline *Timeline, brokers int) *Ledger {
 	l := &Ledger{timeline: timeline}
-	l.mu.faults = make([][]interval, brokers)
+	l.mu.faults, l.mu.resumed = make([][]interval, brokers), make([]time.Duration, brokers)
 	return l
 }
 
@@ -127,6 +130,7 @@ func newLedger(timeline *Timeline, brokers int) *Ledger {
 func (l *Ledger) faulted(broker int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.mu.resumed[broker] = 0
 	faults := l.mu.faults[broker]
 	now := l.timeline.now()
 	if n := len(faults); n > 0 && (faults[n-1].until == 0 || faults[n-1].until >= now) {
@@ -143,6 +147,13 @@ func (l *Ledger) healed(broker int) {
 	if n := len(l.mu.faults[broker]); n > 0 {
 		l.mu.faults[broker][n-1].until = l.timeline.now() + settleTime
 	}
+}
+
+// goesOn says that a broker goes on, that was paused and nothing else.
+func (l *Ledger) goesOn(broker int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.resumed[broker] = l.timeline.now()
 }
 
 // well reports whether a broker had no fault from a time on. REQUIRES: mu held.
@@ -267,6 +278,14 @@ func (l *Ledger) again(m message, r *record, to *link, connection int32, redeliv
 		l.mu.counts.Doubled++
 		l.problem("%v came to b%d (connection %d, redelivered %t), but b%d (connection %d) has it since %.3f (published %.3f) and is well",
 			m, to.broker+1, connection, redelivered, had.broker+1, r.to, since.Seconds(), millis(r.published).Seconds())
+		return
+	}
+	// Clients are not paused: they had read what their broker had sent before it
+	// was. What it sends since is not what others have got meanwhile.
+	if went := l.mu.resumed[to.broker]; went > since && l.well(had.broker, since) {
+		l.mu.counts.Doubled++
+		l.problem("%v came to b%d (connection %d, redelivered %t), which goes on since %.3f, but b%d (connection %d) has it since %.3f and is well",
+			m, to.broker+1, connection, redelivered, went.Seconds(), had.broker+1, r.to, since.Seconds())
 		return
 	}
 	l.mu.counts.Returned++

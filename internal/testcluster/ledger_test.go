@@ -56,6 +56,19 @@ func TestTheLedgerFindsWhatShouldNotBe(t *testing.T) {
 			l.faulted(0)
 			l.deliver(l.connected(2), body(m), true)
 		}, Counts{Doubled: 1}},
+		{"a broker that goes on after a pause has what others got meanwhile", func(l *Ledger) {
+			m := publish(l, 2)
+			l.confirm(m[0], true)
+			l.confirm(m[1], true)
+			paused, other := l.connected(1), l.connected(2)
+			l.deliver(paused, body(m[1]), false)
+			l.faulted(1)
+			l.deliver(other, body(m[0]), false)
+			l.deliver(other, body(m[1]), true)
+			l.goesOn(1)
+			l.healed(1)
+			l.deliver(paused, body(m[0]), false)
+		}, Counts{Doubled: 1, Returned: 1}},
 		{"messages come in the wrong order", func(l *Ledger) {
 			m, c := publish(l, 2), l.connected(1)
 			for i := range m {
