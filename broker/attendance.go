@@ -241,7 +241,7 @@ func (a *attendant) submit(m *wireMessage) {
 	}
 	seq := m.seq
 	a.loop.submit(&submission{
-		ops: m.ops, kept: true, session: a.session, seq: seq, quorum: replicate.Quorum(m.quorum), weak: m.n != 0,
+		ops: m.ops, kept: true, session: a.session, seq: seq, quorum: replicate.Quorum(m.quorum), weak: m.n&1 != 0, patient: m.n&2 != 0,
 		early: func() { a.ended = append(a.ended, ended{seq: seq}) },
 		done: func(o outcome) {
 			e := ended{seq: seq, index: o.index}

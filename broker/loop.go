@@ -20,6 +20,10 @@ const (
 	// what arrives gathers for the next batch: two keep the disk busy, more
 	// would only make the batches smaller.
 	maxInFlight = 2
+	// ackPatience is how long acks alone wait for others to share an entry, and its
+	// fsyncs on all mirrors, with; maxPatient is how many submissions of them do.
+	ackPatience = 5 * time.Millisecond
+	maxPatient  = 64
 )
 
 var (
@@ -87,6 +91,8 @@ type loop struct {
 	now     func() time.Time
 	// watch, if set, is called after every round and every tick: it elects.
 	watch func(ticked bool)
+	// rouseIn has the loop do a round after a time.
+	rouseIn func(time.Duration)
 
 	mu struct {
 		sync.Mutex
@@ -110,7 +116,9 @@ type loop struct {
 	spareRequests    []func()
 	spareCompletions []replicate.Completion
 	pending          []*submission
-	sent             []sent // in the order of their entries
+	urgent           bool      // of pending, some are not patient
+	patientSince     time.Time // when the first of pending came
+	sent             []sent    // in the order of their entries
 	sentHead         int
 	early            int // sent[:early] are confirmed or wait for their commit
 	late             lateQueues
@@ -129,11 +137,13 @@ type sent struct {
 }
 
 func newLoop(name string, logger *slog.Logger, failed func(error)) *loop {
-	return &loop{
+	l := &loop{
 		name: name, logger: logger, failed: failed, now: time.Now,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		leading: make(chan struct{}),
 	}
+	l.rouseIn = func(d time.Duration) { time.AfterFunc(d, l.rouse) }
+	return l
 }
 
 // call runs f on the loop's goroutine, in the order of one caller's calls. It
@@ -304,8 +314,18 @@ func (l *loop) submit(s *submission) {
 	case l.term == 0:
 		s.finish(outcome{err: errNotLeader})
 	default:
+		l.urgent = l.urgent || !s.patient
+		if len(l.pending) == 0 && s.patient {
+			l.patientSince = l.now()
+			l.rouseIn(ackPatience)
+		}
 		l.pending = append(l.pending, s)
 	}
+}
+
+// waits reports whether all that is pending can wait for company.
+func (l *loop) waits() bool {
+	return !l.urgent && len(l.pending) < maxPatient && l.now().Sub(l.patientSince) < ackPatience
 }
 
 // submitOwn takes ops of the group itself, which belong to no session.
@@ -320,6 +340,9 @@ func (l *loop) submitOwn(s *submission) {
 // reports whether it made one.
 func (l *loop) propose() bool {
 	proposed := false
+	if l.waits() {
+		return false
+	}
 	for l.term != 0 && len(l.pending) > 0 && l.order.inFlight() < maxInFlight {
 		count, size := 0, 64
 		for _, s := range l.pending {
@@ -346,6 +369,7 @@ func (l *loop) propose() bool {
 		rest := copy(l.pending, l.pending[count:])
 		clear(l.pending[rest:])
 		l.pending = l.pending[:rest]
+		l.urgent = rest > 0
 		proposed = true
 	}
 	return proposed
@@ -377,6 +401,8 @@ func (l *loop) after(f func()) {
 	switch {
 	case len(l.pending) > 0:
 		last = l.pending[len(l.pending)-1]
+		l.urgent = true
+		l.rouse()
 	case l.sentHead < len(l.sent):
 		last = l.sent[len(l.sent)-1].submission
 	default:
