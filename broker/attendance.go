@@ -189,8 +189,8 @@ func (a *attendant) serve(m *wireMessage) {
 // applied goes on with a gateway when what it submitted again is applied, acks
 // among it: all that is not settled by now, and was not told, it never got.
 func (a *attendant) applied() {
-	if a.gone || a.term != a.loop.term {
-		return // It began anew, or with another leader.
+	if a.gone || a.loop.err != nil || a.term != a.loop.term {
+		return // It began anew, or with another leader, or nothing is applied any more.
 	}
 	a.attached = false
 	for _, m := range a.taken {
@@ -241,7 +241,7 @@ func (a *attendant) submit(m *wireMessage) {
 	}
 	seq := m.seq
 	a.loop.submit(&submission{
-		ops: m.ops, kept: true, session: a.session, seq: seq, quorum: replicate.Quorum(m.quorum), weak: m.n&1 != 0, patient: m.n&2 != 0,
+		ops: m.ops, kept: true, session: a.session, seq: seq, quorum: replicate.Quorum(m.quorum), weak: m.n != 0,
 		early: func() { a.ended = append(a.ended, ended{seq: seq}) },
 		done: func(o outcome) {
 			e := ended{seq: seq, index: o.index}

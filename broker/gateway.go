@@ -150,9 +150,9 @@ func (w *gateway) submitLocked(s *submission) {
 // broker dies, the message would stay with nobody. Called with mu held.
 func (w *gateway) sendSubmission(s *submission, settled []settledNote) {
 	term, seq := w.mu.term, s.seq
-	m := &wireMessage{kind: wireSubmit, seq: seq, quorum: int64(s.quorum), ops: s.ops, settled: settled, n: flagBits(s.weak, s.patient)}
+	m := &wireMessage{kind: wireSubmit, seq: seq, quorum: int64(s.quorum), ops: s.ops, settled: settled, n: flagBits(s.weak)}
 	m.submission = &submission{
-		ops: s.ops, quorum: s.quorum, weak: s.weak, patient: s.patient, session: s.session, seq: seq, kept: true,
+		ops: s.ops, quorum: s.quorum, weak: s.weak, session: s.session, seq: seq, kept: true,
 		done: func(o outcome) { w.over(term, seq, o) }, early: func() { w.held(term, seq) },
 	}
 	w.toLeader(m)

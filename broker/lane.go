@@ -145,10 +145,8 @@ func (c *conn) flush() {
 // flush submits what waits in the lane. It waits while too much is on its way.
 func (l *lane) flush() {
 	var settled []settledNote
-	patient := l.published == 0
 	for _, h := range l.held {
 		h.listed = false
-		patient = patient && len(h.returns) == 0
 		if l.ops == nil {
 			l.ops = takeOps()
 		}
@@ -161,7 +159,7 @@ func (l *lane) flush() {
 	}
 	ops, confirms, quorum := l.ops, l.confirms, l.quorum
 	l.ops, l.published, l.confirms, l.quorum = nil, 0, nil, replicate.QuorumMajority
-	l.submitLasting(ops, confirms, quorum, settled, patient)
+	l.submitLasting(ops, confirms, quorum, settled)
 }
 
 // deadLetterBytes is what a rejected message counts for among a connection's
@@ -207,11 +205,10 @@ func (l *lane) submitSettling(ops []byte, settled []settledNote, quorum replicat
 }
 
 // submitLasting hands ops to the group, acks perhaps among them.
-func (l *lane) submitLasting(ops []byte, confirms []confirmRange, quorum replicate.Quorum, settled []settledNote, patient bool) {
+func (l *lane) submitLasting(ops []byte, confirms []confirmRange, quorum replicate.Quorum, settled []settledNote) {
 	l.depart(&flight{lane: l, size: len(ops), confirms: confirms}, submission{
 		ops: ops, quorum: quorum, settled: settled,
 		lasting: len(settled) > 0 || len(confirms) == 0, awaited: len(confirms) > 0,
-		patient: patient,
 	})
 }
 

@@ -11,7 +11,16 @@ import (
 	"github.com/mirrormq/mirrormq/replicate"
 )
 
-const tickInterval = 50 * time.Millisecond
+const (
+	tickInterval = 50 * time.Millisecond
+	// maxBatchBytes bounds one entry, unless a single submission is larger. A
+	// cold read of one message reads its whole entry, so larger is not better.
+	maxBatchBytes = 512 << 10
+	// maxInFlight is how many entries may wait for their fsync. While they do,
+	// what arrives gathers for the next batch: two keep the disk busy, more
+	// would only make the batches smaller.
+	maxInFlight = 2
+)
 
 var (
 	// errStopping refuses what comes while the broker stops.
@@ -78,8 +87,6 @@ type loop struct {
 	now     func() time.Time
 	// watch, if set, is called after every round and every tick: it elects.
 	watch func(ticked bool)
-	// rouseIn has the loop do a round after a time.
-	rouseIn func(time.Duration)
 
 	mu struct {
 		sync.Mutex
@@ -103,9 +110,7 @@ type loop struct {
 	spareRequests    []func()
 	spareCompletions []replicate.Completion
 	pending          []*submission
-	urgent           bool      // of pending, some are not patient
-	patientSince     time.Time // when the first of pending came
-	sent             []sent    // in the order of their entries
+	sent             []sent // in the order of their entries
 	sentHead         int
 	early            int // sent[:early] are confirmed or wait for their commit
 	late             lateQueues
@@ -124,13 +129,11 @@ type sent struct {
 }
 
 func newLoop(name string, logger *slog.Logger, failed func(error)) *loop {
-	l := &loop{
+	return &loop{
 		name: name, logger: logger, failed: failed, now: time.Now,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		leading: make(chan struct{}),
 	}
-	l.rouseIn = func(d time.Duration) { time.AfterFunc(d, l.rouse) }
-	return l
 }
 
 // call runs f on the loop's goroutine, in the order of one caller's calls. It
@@ -293,11 +296,94 @@ func shrink(requests []func()) []func() {
 	return requests[:0]
 }
 
+// submit takes a submission. Called on the loop's goroutine.
+func (l *loop) submit(s *submission) {
+	switch {
+	case l.err != nil:
+		s.finish(outcome{err: l.err})
+	case l.term == 0:
+		s.finish(outcome{err: errNotLeader})
+	default:
+		l.pending = append(l.pending, s)
+	}
+}
+
+// submitOwn takes ops of the group itself, which belong to no session.
+func (l *loop) submitOwn(s *submission) {
+	l.ownSeq++
+	s.session, s.seq = 0, l.ownSeq
+	l.submit(s)
+	l.rouse()
+}
+
+// propose makes batches of what is pending while the order takes them, and
+// reports whether it made one.
+func (l *loop) propose() bool {
+	proposed := false
+	for l.term != 0 && len(l.pending) > 0 && l.order.inFlight() < maxInFlight {
+		count, size := 0, 64
+		for _, s := range l.pending {
+			if count > 0 && size+len(s.ops)+32 > maxBatchBytes {
+				break
+			}
+			count, size = count+1, size+len(s.ops)+32
+		}
+		payload := l.machine.appendBatch(l.batch(size), l.now().UnixNano())
+		for _, s := range l.pending[:count] {
+			payload = l.machine.appendSubmission(payload, s.session, s.seq, s.ops)
+		}
+		index, err := l.order.propose(payload)
+		if err != nil {
+			// Not leader any more, or too much is uncommitted: tried again at the
+			// next tick or completion.
+			return proposed
+		}
+		l.machine.proposed()
+		for _, s := range l.pending[:count] {
+			s.proposed()
+			l.sent = append(l.sent, sent{index, s})
+		}
+		rest := copy(l.pending, l.pending[count:])
+		clear(l.pending[rest:])
+		l.pending = l.pending[:rest]
+		proposed = true
+	}
+	return proposed
+}
+
 func (l *loop) apply(term, index uint64, payload []byte) error {
 	if err := l.machine.apply(term, index, payload); err != nil {
 		return fmt.Errorf("%s: entry %d: %w", l.name, index, err)
 	}
 	return nil
+}
+
+// batch returns an empty buffer of a capacity, reused unless it is large.
+func (l *loop) batch(size int) []byte {
+	if size > maxBatchBytes {
+		return make([]byte, 0, size)
+	}
+	if cap(l.spareBatch) < size {
+		l.spareBatch = make([]byte, 0, max(size, 4<<10))
+	}
+	return l.spareBatch[:0]
+}
+
+// after runs f when all that was handed in before is applied or refused: at
+// once when nothing is on its way. A client that publishes and then asks finds
+// what it published. Called on the loop's goroutine.
+func (l *loop) after(f func()) {
+	var last *submission
+	switch {
+	case len(l.pending) > 0:
+		last = l.pending[len(l.pending)-1]
+	case l.sentHead < len(l.sent):
+		last = l.sent[len(l.sent)-1].submission
+	default:
+		f()
+		return
+	}
+	last.after = append(last.after, f)
 }
 
 // settle ends the submission of that session and sequence if it is the next

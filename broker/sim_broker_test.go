@@ -175,7 +175,6 @@ func restoreSim[T any](p *simProcess, g entry.GroupID, fresh func() T, read func
 
 // drive has a loop run in virtual time.
 func (p *simProcess) drive(l *loop) {
-	l.rouseIn = func(d time.Duration) { p.later(d, l.rouse) }
 	p.loops = append(p.loops, &simLoop{loop: l})
 }
 

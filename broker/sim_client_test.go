@@ -353,7 +353,7 @@ func (ch *simChannel) process(d queue.Delivery) {
 		ch.settling++
 		g := ch.p.gateway()
 		g.submit(&submission{
-			ops: ops, settled: []settledNote{{ch.holder, d.Queue, one}}, lasting: true, patient: !back,
+			ops: ops, settled: []settledNote{{ch.holder, d.Queue, one}}, lasting: true,
 			done: func(outcome) { ch.settling-- },
 		})
 	})

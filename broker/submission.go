@@ -31,10 +31,6 @@ type submission struct {
 	// are confirmed.
 	lasting, awaited bool
 
-	// patient says that it only settles: its entry is nobody's to wait for, and
-	// may wait for company.
-	patient bool
-
 	// settled are the messages that its ops settle or return, and who has them:
 	// the gateway passes them on together, so that whatever happens between, a
 	// leader knows of the one or of the other.

@@ -19,7 +19,7 @@ const (
 	wireAttach                         // call: consumer, and what it holds from before
 	wireHold                           // holder and queue hold these from before, by get
 	wireAttached                       // all that was before is told, in greeting seq, n is 1 if it was doubtful; leader: it has judged that
-	wireSubmit                         // seq, quorum, ops, n: weak, patient; settled are the messages that those are about
+	wireSubmit                         // seq, quorum, ops; settled are the messages that those are about
 	wireCredit                         // consumer, n
 	wireLimit                          // holder, n
 	wireDetach                         // call: consumer
