@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mirrormq/mirrormq/internal/admin"
 	"github.com/mirrormq/mirrormq/internal/amqp"
@@ -85,6 +86,9 @@ func TestABrokerWithoutACopyFetchesBodies(t *testing.T) {
 	c := threeOfFive(t, func(c *Config) { c.MaxMessageSize = 64 << 20 })
 	c.leader(firstGroup)
 	p := confirming(t, c.address(c.outsider(firstGroup)))
+	if err := p.socket.SetDeadline(time.Now().Add(5 * patience)); err != nil { // 50 MB, five brokers, the race detector.
+		t.Fatal(err)
+	}
 	p.declare("q", durableQueue)
 	body := func(i int) string {
 		switch {

@@ -34,17 +34,16 @@ func (d *doubt) round() uint32 {
 	if d == nil {
 		return 0
 	}
-	if int64(d.now().Sub(d.began))-d.alive.Load() > int64(maxStill) {
-		d.count()
+	if now := int64(d.now().Sub(d.began)); now-d.alive.Load() > int64(maxStill) {
+		d.count(now)
 	}
 	return d.rounds.Load()
 }
 
 // count counts a stop, once: whoever sees the new time sees the new count too.
-func (d *doubt) count() {
+func (d *doubt) count(now int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := int64(d.now().Sub(d.began))
 	if now-d.alive.Load() <= int64(maxStill) {
 		return
 	}
@@ -58,8 +57,10 @@ func (d *doubt) count() {
 
 // beat is to be called much more often than every maxStill.
 func (d *doubt) beat() {
-	d.round()
-	d.alive.Store(int64(d.now().Sub(d.began)))
+	// The clock is read once: a stop between two readings would go unnoticed.
+	now := int64(d.now().Sub(d.began))
+	d.count(now)
+	d.alive.Store(now)
 }
 
 // stopped has a token after each stop.

@@ -183,15 +183,18 @@ func (b *Broker) awaitVote(ctx context.Context) error {
 	if !isNewcomer(b.members.id) {
 		return nil
 	}
-	return b.awaitMembers(ctx, func(m replicate.Members) bool { return slices.Contains(m.Voters, b.members.id) })
+	return b.awaitMembers(ctx, b.config.Name, func(m replicate.Members) bool { return slices.Contains(m.Voters, b.members.id) })
 }
 
-// awaitMembers waits until the members of all groups, as they are known here, are
-// as wanted.
-func (b *Broker) awaitMembers(ctx context.Context, wanted func(replicate.Members) bool) error {
+// awaitMembers waits until the members of all groups that a broker has a copy of,
+// and that are known here, are as wanted.
+func (b *Broker) awaitMembers(ctx context.Context, name string, wanted func(replicate.Members) bool) error {
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
 	for _, e := range b.elections {
+		if !b.members.has(name, e.group) {
+			continue
+		}
 		for {
 			is, err := onLoop(ctx, e.loop, func() bool { return wanted(e.node.Members()) })
 			if err != nil {
@@ -262,7 +265,7 @@ func (c *cluster) replaced(now time.Time, fn func(name string, by uint64)) {
 }
 
 // Replace implements admin.Source. It returns when the newcomer is a member of
-// all groups; that it has all data is seen later.
+// all groups that it is to have and that are known here; that it has all data is seen later.
 func (s source) Replace(ctx context.Context, name string) error {
 	b := s.b
 	if !b.ready.Load() {
@@ -283,6 +286,11 @@ func (s source) Replace(ctx context.Context, name string) error {
 	case !isNewcomer(id):
 		return fmt.Errorf("%w: %s has data of its own, or was started this moment", admin.ErrRefused, name)
 	}
+	for g, w := range inOrder(b.gateways) {
+		if leader, _ := w.known(); leader == "" && g < entry.Volatile && b.members.has(name, g) {
+			return fmt.Errorf("%w: group %d, which %s had a copy of, has no leader: its other copies have to be there first", admin.ErrRefused, g, name)
+		}
+	}
 	c.logger.Warn("a broker is to be replaced by one without its data", "broker", name, "by", id)
 	for _, other := range b.living() {
 		if other == b.config.Name {
@@ -291,7 +299,7 @@ func (s source) Replace(ctx context.Context, name string) error {
 			c.sendTo(other, toGateway, &wireMessage{kind: wireReplace, text: name, seq: id})
 		}
 	}
-	if err := b.awaitMembers(ctx, func(m replicate.Members) bool { return m.Has(id) }); err != nil {
+	if err := b.awaitMembers(ctx, name, func(m replicate.Members) bool { return m.Has(id) }); err != nil {
 		return fmt.Errorf("%s is not a member yet: a majority has to be there: %w", name, err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -184,6 +185,13 @@ func (b *Broker) reconcile(ctx context.Context, g *group, strangers map[entry.Qu
 	there, ok := asked(g.loop, g.state.Queues)
 	if !ok {
 		return nil, errNotLeader
+	}
+	// The registry here may be behind, and would be for as long as its leader
+	// can't be reached: what it does not have yet is not a stranger.
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	if _, err := b.changeTopology(ctx, takeOps()); err != nil {
+		return strangers, fmt.Errorf("the registry is not known to be up to date: %w", err)
 	}
 	registered := make(map[entry.QueueID]*topology.Queue)
 	b.view(func(s *topology.State) {
