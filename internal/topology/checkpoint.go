@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -133,7 +134,7 @@ func Restore(from io.Reader) (*State, error) {
 	}
 	applied, err := binary.ReadUvarint(r)
 	if err != nil {
-		return nil, cutShort(err)
+		return nil, badNumber(err)
 	}
 	s := empty()
 	s.applied = applied
@@ -146,7 +147,7 @@ func Restore(from io.Reader) (*State, error) {
 		}
 		size, err := binary.ReadUvarint(r)
 		if err != nil {
-			return nil, cutShort(err)
+			return nil, badNumber(err)
 		}
 		if opCode(kind) == opEnd {
 			if size != n {
@@ -179,6 +180,16 @@ func cutShort(err error) error {
 		return fmt.Errorf("%w: checkpoint cut short", ErrMalformed)
 	}
 	return err
+}
+
+// badNumber is the error of a number that can't be read: the file's, unless the
+// reading failed.
+func badNumber(err error) error {
+	var failed *fs.PathError
+	if err = cutShort(err); errors.Is(err, ErrMalformed) || errors.As(err, &failed) {
+		return err
+	}
+	return fmt.Errorf("%w: %v", ErrMalformed, err)
 }
 
 func (s *State) restoreRecord(kind opCode, b []byte, fx *Effects) error {
