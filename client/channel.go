@@ -80,13 +80,18 @@ func messageID(producer string, sequence int64) string {
 }
 
 func (e *encoder) headersOf(m *Message, sequence int64) Headers {
-	if e.producer == nil && m.Delay == 0 && m.AckQuorum == "" {
+	_, numbered := m.Headers[producerHeader]
+	if e.producer == nil && m.Delay == 0 && m.AckQuorum == "" && !numbered {
 		return m.Headers
 	}
 	clear(e.headers)
 	for name, value := range m.Headers {
 		e.headers[name] = value
 	}
+	// A message that was consumed and goes on has those of its first publisher:
+	// with them it would be taken for a copy, and dropped.
+	delete(e.headers, producerHeader)
+	delete(e.headers, sequenceHeader)
 	if e.producer != nil {
 		e.headers[producerHeader] = e.producer
 		e.headers[sequenceHeader] = sequence

@@ -6,7 +6,7 @@
 //	defer c.Close(context.Background())
 //	err = c.Declare(ctx, client.Queue{Name: "orders", AckQuorum: "majority"})
 //
-//	p, err := c.NewProducer(client.ProducerConfig{})
+//	p, err := c.NewProducer(ctx, client.ProducerConfig{})
 //	err = p.Publish(ctx, client.Message{RoutingKey: "orders", Body: body})
 //
 //	err = c.Consume(ctx, "orders", client.ConsumerConfig{},

@@ -10,9 +10,10 @@ import (
 var (
 	// ErrClosed is returned by calls on a client or a producer that was closed.
 	ErrClosed = errors.New("client: closed")
-	// ErrNacked is returned for a message that the broker refused (basic.nack):
-	// its queue is full, or its group had no majority for too long. It is in no
-	// queue that has confirmed it, and may be published again.
+	// ErrNacked is returned for a message that the broker would not confirm
+	// (basic.nack): its queue is full, or its copies could not be reached for too
+	// long. In the second case it may be in its queue, as after ErrUnconfirmed:
+	// publishing it again may double it.
 	ErrNacked = errors.New("client: nacked by the broker")
 	// ErrTimeout is returned for a message that was not confirmed within
 	// [ProducerConfig].Timeout. It is wrapped together with ErrNotSent or

@@ -13,7 +13,7 @@ import (
 
 const (
 	// maxWindow is the largest window in messages: MirrorMQ recognizes what is
-	// published again within 4096 sequences of a producer's newest.
+	// published again within 8192 sequences of a producer's newest.
 	maxWindow     = 4000
 	defaultWindow = 1000
 	// maxProducerName leaves room for what makes a name unique.

@@ -58,7 +58,8 @@ type DeadLetter struct {
 }
 
 // Queue declares a queue. The zero value of a field leaves the matter to the
-// broker.
+// broker. MirrorMQ takes Expires, MaxLength, MaxBytes, Overflow, MaxPriority,
+// DeliveryLimit and SingleActive, and does not act on them yet; RabbitMQ does.
 type Queue struct {
 	// Name is required; UniqueName makes one up.
 	Name string
@@ -71,8 +72,6 @@ type Queue struct {
 	// AckQuorum is when a publish is confirmed: "leader", "majority", "all" or a
 	// number of copies on disk. MirrorMQ only.
 	AckQuorum string
-	// Copies is how many brokers hold the queue. MirrorMQ only.
-	Copies int
 	// TTL is how long a message may wait; a message's own may be shorter.
 	TTL time.Duration
 	// Expires is how long the queue stays without use.
@@ -104,7 +103,7 @@ func (q Queue) validate() error {
 	switch {
 	case q.Name == "":
 		return fmt.Errorf("client: a queue needs a name; UniqueName makes one up")
-	case q.TTL < 0 || q.Expires < 0 || q.MaxLength < 0 || q.MaxBytes < 0 || q.DeliveryLimit < 0 || q.Copies < 0:
+	case q.TTL < 0 || q.Expires < 0 || q.MaxLength < 0 || q.MaxBytes < 0 || q.DeliveryLimit < 0:
 		return fmt.Errorf("client: queue %q: times and limits are not below 0", q.Name)
 	}
 	return nil
@@ -120,7 +119,6 @@ func (q Queue) arguments() amqp.Table {
 	}
 	add("x-queue-type", q.Type, q.Type != "")
 	add("x-ack-quorum", q.AckQuorum, q.AckQuorum != "")
-	add("x-copies", int64(q.Copies), q.Copies > 0)
 	add("x-message-ttl", q.TTL.Milliseconds(), q.TTL > 0)
 	add("x-expires", q.Expires.Milliseconds(), q.Expires > 0)
 	add("x-max-length", q.MaxLength, q.MaxLength > 0)

@@ -8,11 +8,11 @@ import (
 
 func TestAQueuesFieldsAreItsArguments(t *testing.T) {
 	q := Queue{
-		Name: "q", Type: QuorumQueue, AckQuorum: "all", Copies: 3, TTL: time.Second, Expires: time.Minute,
+		Name: "q", Type: QuorumQueue, AckQuorum: "all", TTL: time.Second, Expires: time.Minute,
 		MaxLength: 10, MaxBytes: 1 << 20, Overflow: RejectPublish, DeadLetter: &DeadLetter{RoutingKey: "dead"},
 		MaxPriority: 5, DeliveryLimit: 4, SingleActive: true, Arguments: Headers{"x-own": "1", "x-expires": int64(5)},
 	}
-	const want = "map[x-ack-quorum:all x-copies:3 x-dead-letter-exchange: x-dead-letter-routing-key:dead x-delivery-limit:4 " +
+	const want = "map[x-ack-quorum:all x-dead-letter-exchange: x-dead-letter-routing-key:dead x-delivery-limit:4 " +
 		"x-expires:5 x-max-length:10 x-max-length-bytes:1048576 x-max-priority:5 x-message-ttl:1000 x-overflow:reject-publish " +
 		"x-own:1 x-queue-type:quorum x-single-active-consumer:true]"
 	if got := fmt.Sprint(q.arguments()); got != want {
